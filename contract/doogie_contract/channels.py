@@ -26,7 +26,7 @@ class Channel(IntEnum):
 
 
 class CloseCode(IntEnum):
-    """WebSocket close codes of the stdio stream (RFC 6455 section 7.4; 4000–4999 are the application's own)."""
+    """WebSocket close codes of the stdio stream (RFC 6455 section 7.4; 4000 to 4999 are the application's own)."""
 
     NORMAL = 1000
     UNSUPPORTED_DATA = 1003

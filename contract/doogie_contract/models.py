@@ -45,7 +45,7 @@ class StartRequest(_Request):
 class StopRequest(_Request):
     """Optional body of ``POST /v1/servers/{name}/stop``."""
 
-    grace_s: float | None = Field(default=None, ge=0, le=300, description="SIGTERM to SIGKILL; default: the rule's")
+    grace_s: int | None = Field(default=None, ge=0, le=300, description="SIGTERM to SIGKILL; default: the rule's")
 
 
 class ServerState(StrEnum):
@@ -124,7 +124,7 @@ class Limits(_Response):
     user: str
     detached_ttl_s: int
     max_age_s: int
-    stop_grace_s: float
+    stop_grace_s: int
     keep_exited_s: int
 
 

@@ -30,6 +30,7 @@ class ProblemType(Enum):
     IMAGE_UNAVAILABLE = ("image-unavailable", 424, "The image is not on the engine")
     UPGRADE_REQUIRED = ("upgrade-required", 426, "This resource is a WebSocket")
     HEADERS_TOO_LARGE = ("headers-too-large", 431, "The request's headers are too large")
+    INTERNAL_ERROR = ("internal-error", 500, "The proxy has a defect")
     ENGINE_ERROR = ("engine-error", 502, "The engine refused or failed")
     ENGINE_UNAVAILABLE = ("engine-unavailable", 503, "The engine cannot be reached")
     SHUTTING_DOWN = ("shutting-down", 503, "The proxy is shutting down")

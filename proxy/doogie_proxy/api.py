@@ -1,0 +1,336 @@
+"""The routes of the HTTP API, version 1: authenticate, parse, ask ``Servers``, answer.
+
+``OPERATIONS`` is the one table of them: the router and ``/openapi.json`` are both made from it.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import hdrs, web
+from pydantic import BaseModel
+
+from doogie_contract.models import (
+    Admission,
+    ClientPolicy,
+    Health,
+    Limits,
+    PolicyArgs,
+    PolicyRule,
+    ServerList,
+    ServerState,
+    ServerStatus,
+    StartRequest,
+    StopRequest,
+    Ticket,
+)
+from doogie_contract.problems import ProblemError, ProblemType
+from doogie_proxy.admission import Admitted, Denied, admit, plan_hash
+from doogie_proxy.auth import Tickets, client_of_token
+from doogie_proxy.http import CLIENT, query_flags, read_model, server_name
+from doogie_proxy.identity import Identity
+from doogie_proxy.policy import ImageRef, Policy, Rule
+from doogie_proxy.servers import Server, Servers
+from doogie_proxy.sessions import CODECS, Session
+from doogie_proxy.settings import Settings
+from doogie_proxy.stdio import StdioBusyError
+
+MAX_LOG_LINES = 10_000
+
+_BEARER = re.compile(r"Bearer +([\x21-\x7e]{1,512})", re.IGNORECASE)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of the API: how it is reached, what it takes and answers. ``query`` maps names to patterns."""
+
+    method: str
+    path: str
+    handler: Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
+    summary: str
+    answers: dict[int, type[BaseModel] | str]
+    problems: tuple[ProblemType, ...] = ()
+    body: type[BaseModel] | None = None
+    body_optional: bool = False
+    query: dict[str, str] = field(default_factory=dict)
+    authenticated: bool = True
+
+
+class Api:
+    """The handlers, over what they need."""
+
+    def __init__(self, settings: Settings, policy: Policy, servers: Servers) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._servers = servers
+        self._tickets = Tickets(settings.ticket_ttl_s)
+        self._openapi: web.Response | None = None
+        self.shutting_down = False
+
+    def routes(self) -> list[web.RouteDef]:
+        """For ``Application.router``."""
+        return [web.route(operation.method, operation.path, self._bind(operation)) for operation in OPERATIONS]
+
+    def _bind(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if operation.authenticated:
+                request[CLIENT] = self._authenticate(request)
+                structlog.contextvars.bind_contextvars(client=request[CLIENT])
+                if self.shutting_down:
+                    raise ProblemError(ProblemType.SHUTTING_DOWN, "the proxy is ending: try again shortly")
+            query_flags(request, operation.query)
+            return await operation.handler(self, request)
+
+        return handle
+
+    def _authenticate(self, request: web.Request) -> str:
+        match = _BEARER.fullmatch(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if match:
+            client = client_of_token(self._policy, match[1])
+        elif ticket := request.query.get("ticket"):
+            client = self._tickets.redeem(ticket, server_name(request))
+        else:
+            client = None
+        if client is None or client not in self._policy.clients:
+            raise ProblemError(
+                ProblemType.UNAUTHENTICATED, "send Authorization: Bearer <token> with a token of the policy"
+            )
+        return client
+
+    # ── servers ──────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, request: web.Request) -> web.Response:
+        """``POST /v1/servers/{name}/start``."""
+        client, name = request[CLIENT], server_name(request)
+        wanted = await read_model(request, StartRequest, timeout_s=self._settings.body_timeout_s)
+        decision = admit(self._policy, client, wanted)
+        if isinstance(decision, Denied):
+            log.info("denied", server=name, errors=[error.model_dump() for error in decision.errors])
+            raise ProblemError(
+                ProblemType.POLICY_DENIED, "no rule admits the request: see errors, rule by rule", decision.errors
+            )
+        if request.query.get("dry_run") == "1":
+            return _answer(200, _admission(decision))
+        wait = request.query.get("wait") != "none"
+        server, created = await self._servers.start(client, name, wanted, decision, wait=wait)
+        log.info("admitted", server=name, rule=decision.rule.name, created=created)
+        if server is None:
+            return _answer(202, ServerStatus(name=name, state=ServerState.CREATED, rule=decision.rule.name))
+        return _answer(201 if created else 200, self._status(server))
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """``POST /v1/servers/{name}/stop``."""
+        name = server_name(request)
+        wanted = StopRequest()
+        if request.can_read_body:
+            wanted = await read_model(request, StopRequest, timeout_s=self._settings.body_timeout_s)
+        exit_ = await self._servers.stop(request[CLIENT], name, grace_s=wanted.grace_s)
+        return _answer(200, ServerStatus(name=name, state=ServerState.ABSENT, exit=exit_))
+
+    async def status(self, request: web.Request) -> web.Response:
+        """``GET /v1/servers/{name}``."""
+        return _answer(200, self._status(self._server(request)))
+
+    async def list(self, request: web.Request) -> web.Response:
+        """``GET /v1/servers``."""
+        servers = self._servers.of_client(request[CLIENT])
+        return _answer(200, ServerList(servers=[self._status(server) for server in servers]))
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/servers/{name}/logs``: stderr; with ``follow=1``, until the server ends."""
+        hub = self._server(request).hub
+        tail = min(int(request.query.get("tail", "200")), MAX_LOG_LINES)
+        # text/plain of a hostile container: no browser may take it for anything else.
+        response = web.StreamResponse(
+            headers={hdrs.CONTENT_TYPE: "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+        )
+        await response.prepare(request)
+        offset = hub.stderr.end
+        await response.write(hub.stderr.tail_lines(tail))
+        while request.query.get("follow") == "1":
+            if more := hub.stderr.since(offset):
+                offset = hub.stderr.end
+                await response.write(more)
+            elif hub.exit is not None or self.shutting_down:
+                break
+            else:
+                await hub.changed()
+        await response.write_eof()
+        return response
+
+    async def ticket(self, request: web.Request) -> web.Response:
+        """``POST /v1/servers/{name}/ticket``."""
+        server = self._server(request)
+        return _answer(201, self._tickets.issue(request[CLIENT], server.identity.server))
+
+    async def stdio(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/servers/{name}/stdio``: a WebSocket."""
+        server = self._server(request)
+        offered = [text.strip() for text in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")]
+        if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
+            raise ProblemError(ProblemType.UPGRADE_REQUIRED, "open a WebSocket (RFC 6455) here")
+        subprotocol = next((name for name in offered if name in CODECS), None)
+        if subprotocol is None:
+            raise ProblemError(ProblemType.UPGRADE_REQUIRED, f"offer a subprotocol: {' or '.join(CODECS)}")
+        if server.exit is not None:
+            raise ProblemError(ProblemType.NOT_FOUND, f"{server.identity.server} has exited: start it first")
+        session = Session(server.hub, CODECS[subprotocol](), close_timeout_s=self._settings.close_timeout_s)
+        ws = web.WebSocketResponse(
+            protocols=(subprotocol,),
+            max_msg_size=server.hub.max_message_bytes + 1,  # the channel byte is not part of the message
+            compress=False,
+            timeout=self._settings.close_timeout_s,
+        )
+        try:
+            await server.hub.take_seat(session, takeover=request.query.get("takeover") == "1")
+        except StdioBusyError:
+            raise ProblemError(ProblemType.STDIO_BUSY, "another session is attached; ?takeover=1 ends it") from None
+        try:
+            await ws.prepare(request)
+            begun = asyncio.get_running_loop().time()
+            code = await session.run(ws)
+            seconds = round(asyncio.get_running_loop().time() - begun, 3)
+            log.info("stdio_session", server=server.identity.server, subprotocol=subprotocol, code=int(code), s=seconds)
+        finally:
+            server.hub.leave_seat(session)
+            if request.transport is not None and not ws.closed:
+                request.transport.abort()
+        return ws
+
+    # ── the caller's policy, and the proxy itself ────────────────────────────────────────────────
+
+    async def policy(self, request: web.Request) -> web.Response:
+        """``GET /v1/policy``."""
+        client = request[CLIENT]
+        return _answer(200, ClientPolicy(client=client, rules=[_rule(rule) for rule in self._policy.rules_of(client)]))
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        """``GET /healthz``: the process answers."""
+        return _answer(200, Health(status="ok"))
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        """``GET /readyz``: servers can be started."""
+        reasons = ["the proxy is ending"] if self.shutting_down else self._servers.readiness()
+        return _answer(503 if reasons else 200, Health(status="not ready" if reasons else "ok", reasons=reasons))
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """``GET /openapi.json``."""
+        from doogie_proxy.openapi import document  # it needs OPERATIONS, below
+
+        return web.json_response(document(OPERATIONS))
+
+    def _server(self, request: web.Request) -> Server:
+        name = server_name(request)
+        server = self._servers.get(request[CLIENT], name)
+        if server is None:
+            raise ProblemError(ProblemType.NOT_FOUND, f"there is no server {name}: start it first")
+        return server
+
+    def _status(self, server: Server) -> ServerStatus:
+        return server.status(outdated=self._outdated(server.identity))
+
+    def _outdated(self, identity: Identity) -> bool:
+        rule = next((rule for rule in self._policy.rules_of(identity.client) if rule.name == identity.rule), None)
+        image = rule.resolve(ImageRef.parse(identity.image)) if rule else None
+        return rule is None or image is None or plan_hash(rule, image) != identity.plan
+
+
+def _answer(status: int, model: BaseModel) -> web.Response:
+    return web.Response(status=status, text=model.model_dump_json(), content_type="application/json")
+
+
+def _admission(admitted: Admitted) -> Admission:
+    return Admission(
+        rule=admitted.rule.name, image=str(admitted.image), args=list(admitted.args), limits=_limits(admitted.rule)
+    )
+
+
+def _rule(rule: Rule) -> PolicyRule:
+    return PolicyRule(
+        name=rule.name,
+        images=rule.images,
+        args=PolicyArgs(prefix=rule.args.prefix, any=rule.args.any, patterns=rule.args.patterns, max=rule.args.max),
+        env_allow=rule.env.allow,
+        env_fixed=sorted(rule.env.fixed),
+        limits=_limits(rule),
+    )
+
+
+def _limits(rule: Rule) -> Limits:
+    return Limits(
+        memory_bytes=rule.resources.memory,
+        cpus=rule.resources.cpus,
+        pids=rule.resources.pids,
+        tmp_bytes=rule.resources.tmp,
+        shm_bytes=rule.resources.shm,
+        nofile=rule.resources.nofile,
+        max_message_bytes=rule.stdio.max_message,
+        buffer_bytes=rule.stdio.buffer,
+        replay=rule.stdio.replay,
+        network=rule.network,
+        user=rule.user,
+        **rule.lifetime.model_dump(),
+    )
+
+
+_ENGINE = (ProblemType.ENGINE_ERROR, ProblemType.ENGINE_UNAVAILABLE, ProblemType.ENGINE_TIMEOUT)
+_BODY = (ProblemType.REQUEST_TIMEOUT, ProblemType.BODY_TOO_LARGE, ProblemType.UNSUPPORTED_MEDIA_TYPE)
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/servers/{name}/start",
+        Api.start,
+        "Start a server, or find it running with the same request",
+        {200: ServerStatus, 201: ServerStatus, 202: ServerStatus},
+        (ProblemType.POLICY_DENIED, ProblemType.SPEC_CONFLICT, ProblemType.IMAGE_UNAVAILABLE, *_BODY, *_ENGINE),
+        body=StartRequest,
+        query={"wait": "none", "dry_run": "[01]"},
+    ),
+    Operation(
+        "POST",
+        "/v1/servers/{name}/stop",
+        Api.stop,
+        "End a server; answers when its container is gone",
+        {200: ServerStatus},
+        (*_BODY, *_ENGINE),
+        body=StopRequest,
+        body_optional=True,
+    ),
+    Operation("GET", "/v1/servers/{name}", Api.status, "One server", {200: ServerStatus}, (ProblemType.NOT_FOUND,)),
+    Operation("GET", "/v1/servers", Api.list, "The caller's servers", {200: ServerList}),
+    Operation(
+        "GET",
+        "/v1/servers/{name}/logs",
+        Api.logs,
+        "A server's stderr, also for a while after its end",
+        {200: "text/plain"},
+        (ProblemType.NOT_FOUND,),
+        query={"tail": "[0-9]{1,5}", "follow": "[01]"},
+    ),
+    Operation(
+        "GET",
+        "/v1/servers/{name}/stdio",
+        Api.stdio,
+        "A server's stdio as a WebSocket; see docs/protocol.md",
+        {101: "websocket"},
+        (ProblemType.NOT_FOUND, ProblemType.STDIO_BUSY, ProblemType.UPGRADE_REQUIRED),
+        query={"takeover": "[01]", "ticket": "[A-Za-z0-9_-]{1,128}"},
+    ),
+    Operation(
+        "POST",
+        "/v1/servers/{name}/ticket",
+        Api.ticket,
+        "A one-use pass to a server's stdio, for clients that cannot send headers",
+        {201: Ticket},
+        (ProblemType.NOT_FOUND,),
+    ),
+    Operation("GET", "/v1/policy", Api.policy, "What the caller may start", {200: ClientPolicy}),
+    Operation("GET", "/healthz", Api.healthz, "The process answers", {200: Health}, authenticated=False),
+    Operation("GET", "/readyz", Api.readyz, "Servers can be started", {200: Health, 503: Health}, authenticated=False),
+    Operation("GET", "/openapi.json", Api.openapi, "This document", {200: "application/json"}, authenticated=False),
+)

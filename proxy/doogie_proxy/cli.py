@@ -1,0 +1,170 @@
+"""The command ``doogie-proxy``."""
+
+import http.client
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from doogie_contract.models import StartRequest
+from doogie_proxy import auth, log
+from doogie_proxy.admission import Denied, admit
+from doogie_proxy.app import ListenError
+from doogie_proxy.app import serve as run_proxy
+from doogie_proxy.http import parse_json
+from doogie_proxy.identity import Keyring
+from doogie_proxy.policy import Policy, PolicyError
+from doogie_proxy.policy import load as load_policy
+from doogie_proxy.provision import Owners, provision
+from doogie_proxy.settings import Settings, TcpListener
+
+app = typer.Typer(
+    help="The only holder of the Docker socket: starts policy-approved containers for an unprivileged client.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="the policy file")]
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        typer.echo(f"doogie-proxy: {line}", err=True)
+    raise typer.Exit(1)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as exc:
+        _fail(
+            *(
+                f"DOOGIE_PROXY_{'.'.join(map(str, error['loc'])).upper()}: {error['msg']}"
+                if error["loc"]
+                else error["msg"]
+                for error in exc.errors()
+            )
+        )
+
+
+def _policy(path: Path) -> Policy:
+    try:
+        return load_policy(path)
+    except PolicyError as exc:
+        _fail(*exc.lines)
+
+
+@app.command()
+def serve() -> None:
+    """Serve the API. Settings are environment variables, DOOGIE_PROXY_*; see docs/operations.md."""
+    settings = _settings()
+    policy = _policy(settings.policy)
+    try:
+        keyring = Keyring.load(settings.signing_key_file)
+    except (OSError, ValueError) as exc:
+        _fail(f"signing key: {exc}")
+    log.configure(settings.log_level, settings.log_format)
+    try:
+        uvloop.run(run_proxy(settings, policy, keyring))
+    except ListenError as exc:
+        _fail(str(exc))
+
+
+@app.command()
+def init(
+    config_dir: Annotated[Path, typer.Option(help="for policy.yaml and signing.key")] = Path("/etc/doogie"),
+    token_file: Annotated[Path, typer.Option(help="for the client's token")] = Path("/run/doogie-token/token"),
+    socket_dir: Annotated[Path, typer.Option(help="of the proxy's socket")] = Path("/run/doogie"),
+    proxy_uid: Annotated[int, typer.Option(min=1)] = 10000,
+    chat_uid: Annotated[int, typer.Option(min=1)] = 10001,
+    gid: Annotated[int, typer.Option(min=1, help="shared group of the socket")] = 10002,
+) -> None:
+    """Make a token, a signing key, a starter policy and the socket's directory. Keeps what is there."""
+    if proxy_uid == chat_uid:
+        _fail("--proxy-uid and --chat-uid must differ, or the chat side could replace the proxy's socket")
+    try:
+        for line in provision(config_dir, token_file, socket_dir, Owners(proxy_uid, chat_uid, gid)):
+            typer.echo(line)
+    except (OSError, ValueError) as exc:
+        _fail(str(exc))
+
+
+@app.command()
+def check(policy: PolicyPath) -> None:
+    """Say whether a policy file is valid, and if not, where and what would be right."""
+    checked = _policy(policy)
+    for name, client in checked.clients.items():
+        typer.echo(f"client {name}: rules {', '.join(client.rules) or 'none'}")
+    typer.echo(f"{policy}: valid, {len(checked.rules)} rules")
+
+
+@app.command()
+def explain(
+    request: Annotated[Path, typer.Argument(metavar="REQUEST.json", help="a StartRequest; - for standard input")],
+    client: Annotated[str, typer.Option(help="name of the client in the policy")],
+    policy: Annotated[Path | None, typer.Option(help="default: DOOGIE_PROXY_POLICY")] = None,
+) -> None:
+    """Say which rule would admit a request, or, rule by rule, what stands in the way. Exit code 1 if none does."""
+    checked = _policy(policy or _settings().policy)
+    if client not in checked.clients:
+        _fail(f"the policy has no client {client!r}; it has {', '.join(checked.clients) or 'none'}")
+    try:
+        body = sys.stdin.buffer.read() if str(request) == "-" else request.read_bytes()
+        wanted = StartRequest.model_validate(parse_json(body), strict=True)
+    except (OSError, ValueError, RecursionError) as exc:
+        _fail(f"{request}: not a StartRequest: {exc}")
+    decision = admit(checked, client, wanted)
+    if isinstance(decision, Denied):
+        typer.echo(f"denied: no rule of client {client} admits it")
+        for error in decision.errors:
+            typer.echo(f"  {error.loc}: {error.msg}")
+        raise typer.Exit(1)
+    typer.echo(f"admitted by rule {decision.rule.name}: runs {decision.image} with arguments {list(decision.args)}")
+
+
+@app.command("hash-token")
+def hash_token(
+    new: Annotated[bool, typer.Option("--new", help="make a token and print it before its hash")] = False,
+) -> None:
+    """Print the token_sha256 of the token on standard input."""
+    if new:
+        token = auth.new_token()
+        typer.echo(token)
+    else:
+        token = sys.stdin.readline().strip()
+    if not token:
+        _fail("give the token on standard input, or --new")
+    typer.echo(auth.hash_token(token))
+
+
+@app.command("policy-schema")
+def policy_schema() -> None:
+    """Print the JSON Schema of policy files, for editors."""
+    typer.echo(json.dumps(Policy.model_json_schema(), indent=2))
+
+
+@app.command()
+def health() -> None:
+    """Ask the first listener's /readyz; exit code 0 when servers can be started. For container health checks."""
+    listener = _settings().listeners[0]
+    connection = http.client.HTTPConnection("localhost", timeout=5)
+    try:
+        if isinstance(listener, TcpListener):
+            connection.sock = socket.create_connection(listener, timeout=5)
+        else:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(5)
+            connection.sock.connect(str(listener.path))
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as exc:
+        _fail(f"{listener}: {exc}")
+    typer.echo(body)
+    raise typer.Exit(0 if answer.status == 200 else 1)

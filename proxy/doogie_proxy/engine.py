@@ -1,0 +1,374 @@
+"""The engine adapter: the only module that knows aiodocker, and the only one that touches the Docker socket.
+
+aiodocker carries the ordinary calls. The attach streams are opened here by hand: aiodocker's ``Stream`` cannot
+half-close, hides what it has buffered and inspects the container on each attach. Every call has its own timeout and
+ends in a value or in one of::
+
+    EngineFailure
+    ├── EngineUnavailable   the socket refuses, or the connection broke
+    ├── EngineTimeout       no answer within the timeout
+    ├── NoSuchContainer     404 of a container
+    ├── NoSuchImage         404 of an image
+    ├── EngineConflict      409: the name is taken, or a removal is under way
+    └── EngineError         any other refusal; its text is for the log, never for a client
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import aiodocker
+import aiohttp
+
+from doogie_proxy.multiplexed import Demultiplexer
+from doogie_proxy.spec import ImageConfig
+
+READ_BYTES = 256 * 1024
+"""The most that one read takes from an attach stream."""
+
+_MIN_API = (1, 41)
+_ID_CHARS = frozenset("0123456789abcdef")
+
+
+class EngineFailure(Exception):  # noqa: N818  # the root of a tree whose leaves are named for what happened
+    """Something between the proxy and the engine went wrong; the text is for the log."""
+
+
+class EngineUnavailable(EngineFailure):
+    """The engine's socket refuses, or the connection broke."""
+
+
+class EngineTimeout(EngineFailure):
+    """The engine did not answer in time."""
+
+
+class NoSuchContainer(EngineFailure):
+    """The container is gone."""
+
+
+class NoSuchImage(EngineFailure):
+    """The image is not on the engine."""
+
+
+class EngineConflict(EngineFailure):
+    """The name is taken, or the container is being removed."""
+
+
+class EngineError(EngineFailure):
+    """Any other refusal of the engine."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the engine says of a container (``GET /containers/{id}/json``)."""
+
+    id: str
+    image_id: str
+    labels: Mapping[str, str]
+    status: Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
+    exit_code: int
+    oom_killed: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process exists."""
+        return self.status in ("running", "paused", "restarting")
+
+
+@dataclass(frozen=True)
+class Death:
+    """An engine event: the container's process ended."""
+
+    container_id: str
+
+
+class Attachment:
+    """One stream of one container: written (stdin) or read (stdout, stderr). Raw bytes either way."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._demultiplexer = Demultiplexer()
+
+    async def read(self) -> list[memoryview]:
+        """The next payload pieces; empty at the end of the stream, however it came about."""
+        while True:
+            try:
+                data = await self._reader.read(READ_BYTES)
+            except OSError:
+                return []
+            if not data:
+                return []
+            if pieces := self._demultiplexer.feed(data):
+                return pieces
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Hand bytes to the engine; returns when the socket's buffer has room again.
+
+        Raises:
+            EngineUnavailable: the attachment is gone.
+        """
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except (OSError, RuntimeError) as exc:
+            raise EngineUnavailable(f"stdin attachment: {exc!r}") from exc
+
+    def write_eof(self) -> None:
+        """Half-close: EOF for the container's stdin where ``StdinOnce`` is set."""
+        if not self._writer.is_closing():
+            self._writer.write_eof()
+
+    def close(self) -> None:
+        """End the attachment; the container is not told."""
+        self._writer.close()
+
+
+class Engine:
+    """A Docker Engine behind a unix socket. ``async with Engine(...)``.
+
+    Args:
+        socket_path: of the engine's API.
+        timeout_s: for each call; a stop gets its grace on top.
+    """
+
+    def __init__(self, socket_path: str, *, timeout_s: float) -> None:
+        self._socket_path = socket_path
+        self._timeout_s = timeout_s
+        self._docker: aiodocker.Docker
+
+    async def __aenter__(self) -> Self:
+        # No connection limit: each running server holds streams, and a pool that is full of them deadlocks.
+        self._connector = aiohttp.UnixConnector(self._socket_path, limit=0)
+        self._docker = aiodocker.Docker("unix://engine", connector=self._connector)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._docker.close()
+        await self._connector.close()
+
+    async def shortcomings(self) -> list[str]:
+        """What this engine cannot enforce of what every container is promised; empty when all is well.
+
+        Engines without the right cgroup controllers (rootless ones, often) ignore limits silently; ``GET /info``
+        tells.
+        """
+        async with self._call():
+            version = await self._docker.version()
+            info = await self._docker.system.info()
+        api = str(version["ApiVersion"])
+        missing = []
+        if tuple(int(part) for part in api.split(".")) < _MIN_API:
+            missing.append(f"API {api} is older than {_MIN_API[0]}.{_MIN_API[1]} (Docker 20.10)")
+        for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "pids"), ("CpuCfsQuota", "CPU")):
+            if not info.get(key):
+                missing.append(f"the engine cannot enforce {what} limits ({key} is false in /info)")
+        if not any(str(option).startswith("name=seccomp") for option in info.get("SecurityOptions") or []):
+            missing.append("the engine has no seccomp (SecurityOptions in /info)")
+        return missing
+
+    async def ping(self) -> None:
+        """One cheap round trip."""
+        async with self._call():
+            await self._docker.version()
+
+    async def inspect_image(self, reference: str) -> ImageConfig:
+        """What the image is, by tag or repository digest.
+
+        Raises:
+            NoSuchImage: it is not on the engine.
+        """
+        async with self._call(not_found=NoSuchImage):
+            image = await self._docker.images.inspect(reference)
+        config = image.get("Config") or {}
+        return ImageConfig(
+            id=str(image["Id"]),
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            volumes=tuple(config.get("Volumes") or ()),
+            labels=dict(config.get("Labels") or {}),
+        )
+
+    async def create(self, name: str, body: dict[str, Any]) -> str:
+        """Create a container and return its id.
+
+        Raises:
+            EngineConflict: the name is taken.
+        """
+        async with self._call():
+            container = await self._docker.containers.create(body, name=name)
+        return container.id
+
+    async def start(self, container_id: str) -> None:
+        """Start a created container."""
+        async with self._call():
+            await self._container(container_id).start()
+
+    async def stop(self, container_id: str, *, grace_s: int) -> None:
+        """SIGTERM, and SIGKILL after ``grace_s``; returns when the process is gone, at once if it was."""
+        async with self._call(extra_s=grace_s):
+            await self._container(container_id).stop(t=grace_s, timeout=None)
+
+    async def remove(self, container_id: str) -> None:
+        """Remove the container, killing it if need be; returns when its name is free. Already gone is success."""
+        try:
+            async with self._call():
+                await self._container(container_id).delete(force=True, v=True)
+        except NoSuchContainer:
+            return
+        except EngineConflict:  # another removal of it is under way: wait for that one
+            try:
+                async with self._call():
+                    await self._container(container_id).wait(condition="removed", timeout=None)
+            except NoSuchContainer:
+                return
+
+    async def inspect(self, container_id: str) -> Container:
+        """What the engine says of one container now.
+
+        Raises:
+            NoSuchContainer: it is gone.
+        """
+        async with self._call():
+            raw = await self._container(container_id).show()
+        state = raw["State"]
+        return Container(
+            id=str(raw["Id"]),
+            image_id=str(raw["Image"]),
+            labels=dict(raw["Config"].get("Labels") or {}),
+            status=state["Status"],
+            exit_code=int(state["ExitCode"]),
+            oom_killed=bool(state["OOMKilled"]),
+            created_at=_timestamp(raw["Created"]) or datetime.fromtimestamp(0).astimezone(),
+            started_at=_timestamp(state["StartedAt"]),
+            finished_at=_timestamp(state["FinishedAt"]),
+        )
+
+    async def list_states(self, label: str) -> dict[str, str]:
+        """The ids of all containers, dead ones too, that carry ``label`` (``key=value``), with their states."""
+        async with self._call():
+            containers = await self._docker.containers.list(all=1, filters=json.dumps({"label": [label]}))
+        return {container.id: str(container["State"]) for container in containers}
+
+    async def find(self, name: str) -> str | None:
+        """The id of the container with exactly this name."""
+        async with self._call():
+            containers = await self._docker.containers.list(all=1, filters=json.dumps({"name": [f"^/{name}$"]}))
+        return next((container.id for container in containers), None)
+
+    async def deaths(self, label: str, *, since: float) -> AsyncIterator[Death]:
+        """The ``die`` events of containers that carry ``label``, from ``since`` (Unix time) on; ends with the stream.
+
+        Raises:
+            EngineUnavailable: the stream could not be opened, or broke.
+        """
+        subscriber = self._docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]  # aiodocker's
+        filters = json.dumps({"type": ["container"], "event": ["die"], "label": [label]})
+        stream = asyncio.create_task(
+            self._docker.events.run(since=str(int(since)), filters=filters), name="engine events"
+        )
+        try:
+            while (event := await subscriber.get()) is not None:
+                yield Death(str(event["Actor"]["ID"]))
+            with _failures():
+                await stream
+        finally:
+            stream.cancel()
+            await asyncio.wait([stream])
+            self._docker.events.json_stream = None
+
+    async def attach(
+        self,
+        container_id: str,
+        stream: Literal["stdin", "stdout", "stderr"],
+        *,
+        logs: bool = False,
+        follow: bool = True,
+    ) -> Attachment:
+        """Open one stream of a container.
+
+        Args:
+            container_id: 64 hex digits.
+            stream: which one; each has its own connection.
+            logs: begin with what the engine's log holds of it.
+            follow: go on with what comes; False ends after the log.
+
+        Raises:
+            NoSuchContainer: it is gone.
+        """
+        api = await self._api_version()
+        query = f"{stream}=1&stream={int(follow)}" + ("&logs=1" if logs else "")
+        request = (
+            f"POST /{api}/containers/{_checked(container_id)}/attach?{query} HTTP/1.1\r\n"
+            "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+        )
+        async with self._call():
+            reader, writer = await asyncio.open_unix_connection(self._socket_path, limit=READ_BYTES)
+            try:
+                writer.write(request.encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                _expect_stream(head)
+            except BaseException:
+                writer.close()
+                raise
+        return Attachment(reader, writer)
+
+    def _container(self, container_id: str) -> aiodocker.containers.DockerContainer:
+        return self._docker.containers.container(_checked(container_id))
+
+    async def _api_version(self) -> str:
+        if self._docker.api_version == "auto":
+            async with self._call():
+                self._docker.api_version = "v" + str((await self._docker.version())["ApiVersion"])
+        return str(self._docker.api_version)
+
+    @asynccontextmanager
+    async def _call(
+        self, *, extra_s: float = 0, not_found: type[EngineFailure] = NoSuchContainer
+    ) -> AsyncIterator[None]:
+        """Bound one call in time and map every failure of it."""
+        with _failures(not_found):
+            async with asyncio.timeout(self._timeout_s + extra_s):
+                yield
+
+
+@contextmanager
+def _failures(not_found: type[EngineFailure] = NoSuchContainer) -> Iterator[None]:
+    """The one place where foreign errors become ours."""
+    try:
+        yield
+    except aiodocker.DockerError as exc:
+        kinds = {404: not_found, 409: EngineConflict, 900: EngineUnavailable}
+        raise kinds.get(exc.status, EngineError)(f"engine answered {exc.status}: {exc.message}") from exc
+    except TimeoutError as exc:
+        raise EngineTimeout("the engine did not answer in time") from exc
+    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as exc:
+        raise EngineUnavailable(f"engine connection: {exc!r}") from exc
+
+
+def _expect_stream(head: str) -> None:
+    """Refuse what is not the beginning of a hijacked connection; mapped by ``_failures`` as any other answer."""
+    status = int(head.split(" ", 2)[1])
+    if status not in (101, 200):
+        raise aiodocker.DockerError(status, f"attach: {head.splitlines()[0]}")
+
+
+def _checked(container_id: str) -> str:
+    """Only whole ids go to the engine: it would take a name or a prefix for another container's."""
+    if len(container_id) != 64 or not _ID_CHARS.issuperset(container_id):
+        raise EngineError(f"not a container id: {container_id!r}")
+    return container_id
+
+
+def _timestamp(text: str) -> datetime | None:
+    """An engine timestamp (RFC 3339, up to nanoseconds); year 1 is the engine's "never"."""
+    return None if text.startswith("0001-") else datetime.fromisoformat(text)

@@ -1,0 +1,110 @@
+"""``/openapi.json``: OpenAPI 3.1, made from the operations and the wire models. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from doogie_contract.models import SERVER_NAME_PATTERN
+from doogie_contract.problems import PROBLEM_CONTENT_TYPE, Problem, ProblemType
+from doogie_proxy import __version__
+from doogie_proxy.api import Operation
+
+_REF = "#/components/schemas/{model}"
+
+
+def document(operations: Iterable[Operation]) -> dict[str, Any]:
+    """The OpenAPI document of these operations."""
+    operations = list(operations)
+    models: set[type[BaseModel]] = {Problem}
+    for operation in operations:
+        models |= {answer for answer in operation.answers.values() if not isinstance(answer, str)}
+        models |= {operation.body} if operation.body else set()
+    ordered = sorted(models, key=lambda model: model.__name__)
+    _, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Doogie proxy",
+            "version": __version__,
+            "description": "Starts policy-approved MCP containers for clients that have no access to the engine.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://proxy", "description": "over the unix socket; the host name is ignored"}],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+            },
+        },
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string", "pattern": f"^{pattern}$"}}
+        for name, pattern in operation.query.items()
+        if name != "ticket"
+    ]
+    problems = list(operation.problems)
+    if "{name}" in operation.path:
+        schema = {"type": "string", "pattern": SERVER_NAME_PATTERN}
+        parameters.insert(0, {"name": "name", "in": "path", "required": True, "schema": schema})
+        problems.append(ProblemType.INVALID_REQUEST)
+    elif operation.query:
+        problems.append(ProblemType.INVALID_REQUEST)
+    if operation.authenticated:
+        problems += [ProblemType.UNAUTHENTICATED, ProblemType.SHUTTING_DOWN]
+    rendered: dict[str, Any] = {
+        "operationId": operation.handler.__name__,
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": _answers(operation) | _problems(problems),
+    }
+    if not operation.authenticated:
+        rendered["security"] = []
+    elif "ticket" in operation.query:
+        rendered["security"] = [{"bearer": []}, {"ticket": []}]
+    if operation.body:
+        rendered["requestBody"] = {
+            "required": not operation.body_optional,
+            "content": {"application/json": {"schema": _schema(operation.body)}},
+        }
+    return rendered
+
+
+def _answers(operation: Operation) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    for status, answer in operation.answers.items():
+        if answer == "websocket":
+            answers[str(status)] = {"description": "Switching Protocols"}
+        elif isinstance(answer, str):
+            answers[str(status)] = {"description": operation.summary, "content": {answer: {}}}
+        else:
+            content = {"application/json": {"schema": _schema(answer)}}
+            answers[str(status)] = {"description": answer.__name__, "content": content}
+    return answers
+
+
+def _problems(problems: list[ProblemType]) -> dict[str, Any]:
+    by_status: dict[int, list[ProblemType]] = {}
+    for problem in problems:
+        by_status.setdefault(problem.status, []).append(problem)
+    return {
+        str(status): {
+            "description": "; ".join(f"{problem.slug}: {problem.title}" for problem in dict.fromkeys(same)),
+            "content": {PROBLEM_CONTENT_TYPE: {"schema": _schema(Problem)}},
+        }
+        for status, same in sorted(by_status.items())
+    }
+
+
+def _schema(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}

@@ -1,0 +1,591 @@
+"""The lives of the servers: start, stop, adoption, leases, exits.
+
+    start   image → create → attach → start        under the server's lock; whatever fails is undone
+    stop    (EOF) → SIGTERM → SIGKILL → remove     returns when the name is free
+    die     an engine event, or the end of the streams: exit code, OOM, stderr tail; attached clients are told
+    sweep   at start-up, after the engine was away, and periodically: adopts what is ours, ends what is expired,
+            removes what is dead for long enough
+
+The engine is the database: a server exists because its container does. What is held here mirrors it, and is made
+anew from the signed labels when the proxy starts. An operation runs to its end even when its caller goes away.
+"""
+
+import asyncio
+import contextvars
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+from weakref import WeakValueDictionary
+
+import structlog
+
+from doogie_contract.channels import CloseCode
+from doogie_contract.models import ExitReason, ServerExit, ServerState, ServerStatus, StartRequest, StdioStatus
+from doogie_contract.problems import ProblemError, ProblemType
+from doogie_proxy.admission import Admitted
+from doogie_proxy.engine import (
+    Attachment,
+    Container,
+    Engine,
+    EngineConflict,
+    EngineFailure,
+    EngineUnavailable,
+    NoSuchContainer,
+)
+from doogie_proxy.identity import LABEL_INSTANCE, Identity, IdentityError, Keyring, same_spec, spec_mac
+from doogie_proxy.spec import create_body
+from doogie_proxy.stdio import StdioHub
+
+T = TypeVar("T")
+
+STDERR_TAIL_BYTES = 4096
+STREAM_END_TIMEOUT_S = 2.0
+"""How long a dead container's last output may take to arrive."""
+
+log = structlog.get_logger(__name__)
+
+
+class Attachments(NamedTuple):
+    """The three streams of a container; None where there is nothing left to attach to."""
+
+    stdin: Attachment | None
+    stdout: Attachment | None
+    stderr: Attachment | None
+
+
+class Key(NamedTuple):
+    """What names a server: one client's servers are another namespace than another's."""
+
+    client: str
+    name: str
+
+
+@dataclass(eq=False)
+class Server:
+    """A container of ours."""
+
+    identity: Identity
+    container: Container
+    hub: StdioHub
+    started: bool = False
+    end_reason: ExitReason | None = None
+    """Why we are ending it; None while it runs, or when it ended by itself."""
+    exit: ServerExit | None = None
+    died: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: asyncio.Task[None] | None = None
+    finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lost: bool = False
+    """The engine went away under the attachments."""
+
+    @property
+    def key(self) -> Key:
+        """The name it is known by."""
+        return Key(self.identity.client, self.identity.server)
+
+    @property
+    def state(self) -> ServerState:
+        """Where in its life it is."""
+        if self.exit is not None:
+            return ServerState.EXITED
+        if self.end_reason is not None:
+            return ServerState.STOPPING
+        return ServerState.RUNNING if self.started else ServerState.CREATED
+
+    def lease_end(self) -> tuple[datetime, ExitReason] | None:
+        """When the nearest lease ends, and which."""
+        if self.exit is not None:
+            return None
+        lifetime = self.identity.lifetime
+        age_end = self.container.created_at + timedelta(seconds=lifetime.max_age_s)
+        if self.hub.detached_since is None:
+            return age_end, ExitReason.LEASE_MAX_AGE
+        detached_s = time.monotonic() - self.hub.detached_since
+        detached_end = datetime.now(UTC) + timedelta(seconds=lifetime.detached_ttl_s - detached_s)
+        return min((age_end, ExitReason.LEASE_MAX_AGE), (detached_end, ExitReason.LEASE_DETACHED))
+
+    def removal_due(self) -> datetime | None:
+        """When a dead container has been kept long enough."""
+        if self.exit is None:
+            return None
+        finished = self.exit.finished_at or self.container.created_at
+        return finished + timedelta(seconds=self.identity.lifetime.keep_exited_s)
+
+    def status(self, *, outdated: bool) -> ServerStatus:
+        """The wire form."""
+        lease = self.lease_end()
+        return ServerStatus(
+            name=self.identity.server,
+            state=self.state,
+            rule=self.identity.rule,
+            image=self.identity.image,
+            image_digest=self.container.image_id,
+            container_id=self.container.id,
+            created_at=self.container.created_at,
+            started_at=self.container.started_at,
+            exit=self.exit,
+            outdated=outdated,
+            stdio=StdioStatus(attached=self.hub.attached),
+            expires_at=lease[0] if lease else self.removal_due(),
+        )
+
+
+class Servers:
+    """All servers of one proxy instance. ``async with Servers(...)``.
+
+    Args:
+        engine: entered already.
+        keyring: signs labels.
+        instance: of this proxy; containers of others are not touched.
+        sweep_interval_s: between two sweeps.
+        reconnect_s: before the engine is asked again after it was away.
+    """
+
+    def __init__(
+        self, engine: Engine, keyring: Keyring, *, instance: str, sweep_interval_s: float, reconnect_s: float
+    ) -> None:
+        self._engine = engine
+        self._keyring = keyring
+        self._instance = instance
+        self._sweep_interval_s = sweep_interval_s
+        self._reconnect_s = reconnect_s
+        self._servers: dict[Key, Server] = {}
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._foreign: set[str] = set()
+        self._not_ready = ["the engine has not been asked yet"]
+        self._group = asyncio.TaskGroup()
+        self._loops: list[asyncio.Task[None]] = []
+        self._operations: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        self._loops = [
+            self._group.create_task(self._follow_engine(), name="engine events"),
+            self._group.create_task(self._sweep_periodically(), name="sweep"),
+        ]
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End what cannot outlive the proxy; leave the rest running for the next one."""
+        self._closing = True
+        for task in self._loops:
+            task.cancel()
+        while self._operations:
+            await asyncio.wait(self._operations)
+        await asyncio.gather(*(self._close(server) for server in list(self._servers.values())))
+        await self._group.__aexit__(exc_type, exc, traceback)
+
+    # ── what a client may ask for ────────────────────────────────────────────────────────────────
+
+    async def start(
+        self, client: str, name: str, request: StartRequest, admitted: Admitted, *, wait: bool = True
+    ) -> tuple[Server | None, bool]:
+        """Start a server, or find it running with the same request.
+
+        Returns:
+            The server and whether it was created now. Without ``wait``, (None, True) once the start is under way.
+
+        Raises:
+            ProblemError: spec-conflict; engine-unavailable before the first sweep.
+            EngineFailure, ImageRefusedError: nothing is left behind.
+        """
+        self._require_ready()
+        operation = self._start(Key(client, name), request, admitted)
+        if wait:
+            return await self._run(operation)
+        self._spawn("start", operation, context=contextvars.copy_context())
+        return None, True
+
+    async def stop(self, client: str, name: str, *, grace_s: int | None) -> ServerExit | None:
+        """End a server and remove its container; returns when the name is free. Unknown: None, at once.
+
+        Raises:
+            EngineFailure: it may still run; ask again.
+        """
+        self._require_ready()
+        return await self._run(self._stop(Key(client, name), grace_s))
+
+    def get(self, client: str, name: str) -> Server | None:
+        """A server of this client."""
+        return self._servers.get(Key(client, name))
+
+    def of_client(self, client: str) -> list[Server]:
+        """All servers of this client, by name."""
+        return [server for key, server in sorted(self._servers.items()) if key.client == client]
+
+    def readiness(self) -> list[str]:
+        """What keeps servers from being started; empty when nothing does."""
+        return list(self._not_ready)
+
+    def evict_all(self, code: CloseCode, reason: str) -> None:
+        """Ask every attached client to leave."""
+        for server in self._servers.values():
+            server.hub.evict(code, reason)
+
+    # ── operations, each under the server's lock ─────────────────────────────────────────────────
+
+    async def _start(self, key: Key, request: StartRequest, admitted: Admitted) -> tuple[Server, bool]:
+        async with self._locked(key):
+            server = self._servers.get(key)
+            if server is not None and server.exit is None:
+                if same_spec(self._keyring, request, server.identity.spec):
+                    return server, False
+                raise ProblemError(
+                    ProblemType.SPEC_CONFLICT,
+                    f"{key.name} runs with another image, arguments or environment: stop it first",
+                )
+            image = await self._engine.inspect_image(str(admitted.image))
+            identity = Identity(
+                instance=self._instance,
+                client=key.client,
+                server=key.name,
+                rule=admitted.rule.name,
+                image=str(admitted.image),
+                spec=spec_mac(self._keyring, request),
+                plan=admitted.plan,
+                lifetime=admitted.rule.lifetime,
+                stdio=admitted.rule.stdio,
+            )
+            body = create_body(admitted, image, identity.to_labels(self._keyring, image.id))
+            if server is not None:
+                await self._remove(server)
+            return await self._create(identity, body), True
+
+    async def _create(self, identity: Identity, body: dict[str, Any]) -> Server:
+        begun = time.monotonic()
+        try:
+            container_id = await self._engine.create(identity.container_name, body)
+        except EngineConflict:
+            # Left by a create whose answer was lost: ours by signature, and known to no one.
+            await self._remove_leftover(identity)
+            container_id = await self._engine.create(identity.container_name, body)
+        try:
+            hub = self._hub(identity, await self._attach(container_id))
+            try:
+                server = Server(identity, await self._engine.inspect(container_id), hub)
+                self._track(server)
+                await self._engine.start(container_id)
+                server.container = await self._engine.inspect(container_id)
+                server.started = True
+            except BaseException:
+                hub.close()
+                raise
+        except BaseException:
+            self._servers.pop(Key(identity.client, identity.server), None)
+            await self._engine.remove(container_id)
+            raise
+        log.info("server_started", **_names(server), duration_s=round(time.monotonic() - begun, 3))
+        return server
+
+    async def _stop(self, key: Key, grace_s: int | None) -> ServerExit | None:
+        async with self._locked(key):
+            server = self._servers.get(key)
+            if server is None:
+                return None
+            await self._end(server, ExitReason.STOPPED, grace_s)
+            await self._remove(server)
+            return server.exit
+
+    async def _end(self, server: Server, reason: ExitReason, grace_s: int | None = None) -> None:
+        """Bring a server to its end, whatever it does; its dead container stays."""
+        if server.exit is not None:
+            return
+        grace_s = server.identity.lifetime.stop_grace_s if grace_s is None else grace_s
+        server.end_reason = reason
+        server.hub.drain()
+        if server.hub.can_half_close:
+            server.hub.close_stdin()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await server.died.wait()
+        with suppress(NoSuchContainer):
+            await self._engine.stop(server.container.id, grace_s=grace_s)
+        await self._finish(server)
+
+    async def _remove(self, server: Server) -> None:
+        await self._engine.remove(server.container.id)
+        server.hub.close()
+        if self._servers.get(server.key) is server:
+            del self._servers[server.key]
+        log.info("server_removed", **_names(server))
+
+    async def _finish(self, server: Server) -> None:
+        """Learn how a server ended, once, and tell its client. Does nothing while it lives."""
+        async with server.finishing:
+            if server.exit is not None:
+                return
+            code, oom, finished_at = None, False, datetime.now(UTC)
+            try:
+                container = await self._engine.inspect(server.container.id)
+            except NoSuchContainer:
+                reason = ExitReason.ENGINE
+            else:
+                if container.alive or container.status == "created":
+                    return
+                server.container = container
+                code, finished_at = container.exit_code, container.finished_at or finished_at
+                oom = container.oom_killed and code == 128 + signal.SIGKILL
+                reason = ExitReason.OOM if oom else ExitReason.EXITED
+            if server.streams is not None:
+                await asyncio.wait([server.streams], timeout=STREAM_END_TIMEOUT_S)
+            server.exit = ServerExit(
+                reason=reason if oom else server.end_reason or reason,
+                code=code,
+                signal=_signal_name(code),
+                finished_at=finished_at,
+                stderr_tail=server.hub.stderr.tail(STDERR_TAIL_BYTES).decode(errors="replace"),
+            )
+            server.died.set()
+            server.hub.finish(server.exit)
+            log.info("server_exited", **_names(server), reason=server.exit.reason.value, code=code)
+
+    # ── attachments ──────────────────────────────────────────────────────────────────────────────
+
+    async def _attach(self, container_id: str, *, logs: bool = False) -> Attachments:
+        """Open stdin, stdout and stderr, each on its own: a combined one loses accepted stdin when the proxy dies."""
+        opened: list[Attachment] = []
+        try:
+            opened.append(await self._engine.attach(container_id, "stdin"))
+            opened.append(await self._engine.attach(container_id, "stdout"))
+            opened.append(await self._engine.attach(container_id, "stderr", logs=logs))
+        except BaseException:
+            for attachment in opened:
+                attachment.close()
+            raise
+        return Attachments(*opened)
+
+    def _track(self, server: Server) -> None:
+        self._servers[server.key] = server
+        # In a context of its own: it outlives the request that it would else be logged under.
+        stream = self._stream(server)
+        server.streams = self._group.create_task(stream, name=f"stdio {server.key}", context=contextvars.Context())
+
+    async def _stream(self, server: Server) -> None:
+        await server.hub.run()
+        if server.exit is None and not self._closing:
+            self._spawn("streams_ended", self._streams_ended(server))
+
+    async def _streams_ended(self, server: Server) -> None:
+        """Both output streams ended: the server died, closed them, or the engine went away."""
+        try:
+            await self._finish(server)
+        except EngineUnavailable:
+            server.lost = True
+            server.hub.evict(CloseCode.ENGINE_LOST, "the engine went away")
+
+    # ── the engine's side of the story ───────────────────────────────────────────────────────────
+
+    @property
+    def _label(self) -> str:
+        return f"{LABEL_INSTANCE}={self._instance}"
+
+    async def _follow_engine(self) -> None:
+        """Sweep, then follow the engine's events; begin again whenever it was away."""
+        while True:
+            try:
+                # From before the list on, so that nothing falls between; a death told twice does no harm.
+                since = time.time() - 1
+                shortcomings = await self._engine.shortcomings()
+                await self._sweep()
+                self._set_not_ready(shortcomings)
+                async for death in self._engine.deaths(self._label, since=since):
+                    for server in self._servers.values():
+                        if server.container.id == death.container_id:
+                            self._spawn("finish", self._finish(server))
+            except EngineFailure as exc:
+                log.warning("engine_away", error=str(exc))
+            else:
+                log.warning("engine_away", error="the event stream ended")
+            self._set_not_ready(["the engine cannot be reached"])
+            await asyncio.sleep(self._reconnect_s)
+
+    def _set_not_ready(self, reasons: list[str]) -> None:
+        if reasons != self._not_ready:
+            log.info("readiness_changed", ready=not reasons, reasons=reasons)
+        self._not_ready = reasons
+
+    async def _sweep_periodically(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_interval_s)
+            try:
+                await self._sweep()
+            except EngineFailure as exc:
+                log.warning("sweep_failed", error=str(exc))
+
+    async def _sweep(self) -> None:
+        """Bring what is held here in line with the engine, and end what is due."""
+        states = await self._engine.list_states(self._label)
+        tracked = {server.container.id: server for server in self._servers.values()}
+        for container_id in states.keys() - tracked.keys() - self._foreign:
+            with suppress(NoSuchContainer):  # removed in between
+                await self._adopt(container_id)
+        self._foreign &= states.keys()
+        for container_id, server in tracked.items():
+            if states.get(container_id) != "running":
+                await self._finish(server)
+            elif server.lost:
+                await self._reattach(server)
+        now = datetime.now(UTC)
+        for server in tracked.values():
+            lease, removal = server.lease_end(), server.removal_due()
+            if server.end_reason is None and lease is not None and lease[0] <= now:
+                self._spawn("lease", self._end_lease(server))
+            elif removal is not None and removal <= now:
+                self._spawn("remove", self._remove_dead(server))
+
+    async def _adopt(self, container_id: str) -> None:
+        """Take charge of a container that another process of this instance left."""
+        container = await self._engine.inspect(container_id)
+        try:
+            identity = Identity.from_labels(container.labels, self._keyring, container.image_id)
+        except IdentityError as exc:
+            self._foreign.add(container_id)
+            log.warning("container_not_ours", container_id=container_id, error=str(exc))
+            return
+        key = Key(identity.client, identity.server)
+        async with self._locked(key):
+            if any(server.container.id == container_id for server in self._servers.values()):
+                return  # a start that was under way has it
+            container = await self._engine.inspect(container_id)
+            half_made = container.status == "created" or key in self._servers
+            if half_made or (container.alive and identity.stdio.replay == "none"):
+                # Never started, or its stdin ended with the proxy that held it.
+                await self._engine.remove(container_id)
+                log.info("leftover_removed", container_id=container_id, client=key.client, server=key.name)
+                return
+            if container.alive:
+                hub = self._hub(identity, await self._attach(container_id, logs=True))
+            elif identity.stdio.replay == "none":
+                hub = self._hub(identity, Attachments(None, None, None))
+            else:
+                stderr = await self._engine.attach(container_id, "stderr", logs=True, follow=False)
+                hub = self._hub(identity, Attachments(None, None, stderr))
+            server = Server(identity, container, hub, started=True)
+            self._track(server)
+            log.info("server_adopted", **_names(server), status=container.status)
+        await self._finish(server)
+
+    async def _reattach(self, server: Server) -> None:
+        """Go on after the engine was away and its containers were not."""
+        async with self._locked(server.key):
+            if server.lost and server.exit is None:
+                server.hub.reattach(*await self._attach(server.container.id))
+                server.lost = False
+                self._track(server)
+                log.info("server_reattached", **_names(server))
+
+    async def _end_lease(self, server: Server) -> None:
+        async with self._locked(server.key):
+            lease = server.lease_end()
+            if server.end_reason is None and lease is not None and lease[0] <= datetime.now(UTC):
+                await self._end(server, lease[1])
+
+    async def _remove_dead(self, server: Server) -> None:
+        async with self._locked(server.key):
+            if self._servers.get(server.key) is server:
+                await self._remove(server)
+
+    async def _remove_leftover(self, identity: Identity) -> None:
+        """Free a container name that a lost answer left taken; only when the container is provably ours."""
+        container_id = await self._engine.find(identity.container_name)
+        if container_id is None:
+            return
+        container = await self._engine.inspect(container_id)
+        try:
+            found = Identity.from_labels(container.labels, self._keyring, container.image_id)
+        except IdentityError as exc:
+            raise EngineConflict(f"{identity.container_name} is taken by a container that is not ours: {exc}") from exc
+        if (found.instance, found.client, found.server) == (identity.instance, identity.client, identity.server):
+            await self._engine.remove(container_id)
+
+    async def _close(self, server: Server) -> None:
+        """Let go of a server when the proxy ends; one that cannot outlive it is ended."""
+        async with self._locked(server.key):
+            if server.hub.can_half_close and server.exit is None:
+                try:
+                    await self._end(server, ExitReason.STOPPED)
+                    await self._remove(server)
+                except EngineFailure as exc:
+                    log.warning("close_failed", **_names(server), error=str(exc))
+            server.hub.close()
+
+    # ── plumbing ─────────────────────────────────────────────────────────────────────────────────
+
+    def _hub(self, identity: Identity, attachments: Attachments) -> StdioHub:
+        return StdioHub(
+            *attachments,
+            buffer_bytes=identity.stdio.buffer,
+            max_message_bytes=identity.stdio.max_message,
+            can_half_close=identity.stdio.replay == "none",
+        )
+
+    @asynccontextmanager
+    async def _locked(self, key: Key) -> AsyncIterator[None]:
+        """Serialise the operations on one server. A lock lives as long as somebody holds or awaits it."""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            yield
+
+    def _require_ready(self) -> None:
+        if self._not_ready:
+            raise ProblemError(ProblemType.ENGINE_UNAVAILABLE, "; ".join(self._not_ready) + ": try again later")
+
+    async def _run(self, operation: Coroutine[Any, Any, T]) -> T:
+        """Run an operation to its end, whatever becomes of its caller."""
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        async def body() -> None:
+            try:
+                result = await operation
+            except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  # handed to whoever awaits it
+                outcome.set_exception(exc)
+                outcome.exception()  # seen, even if the caller has gone
+            else:
+                outcome.set_result(result)
+
+        self._keep(self._group.create_task(body()))
+        return await asyncio.shield(outcome)
+
+    def _spawn(
+        self, what: str, operation: Coroutine[Any, Any, object], *, context: contextvars.Context | None = None
+    ) -> None:
+        """Run an operation that nobody awaits; a failure is logged, and the next sweep tries again."""
+
+        async def body() -> None:
+            try:
+                await operation
+            except EngineFailure as exc:
+                log.warning("operation_failed", operation=what, error=str(exc))
+            except Exception:
+                log.exception("operation_failed", operation=what)
+
+        self._keep(self._group.create_task(body(), name=what, context=context or contextvars.Context()))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._operations.add(task)
+        task.add_done_callback(self._operations.discard)
+
+
+def _names(server: Server) -> dict[str, str]:
+    """What identifies a server in the log."""
+    return {
+        "client": server.identity.client,
+        "server": server.identity.server,
+        "rule": server.identity.rule,
+        "container_id": server.container.id,
+    }
+
+
+def _signal_name(code: int | None) -> str | None:
+    """The signal that an exit code above 128 stands for, as a shell tells it."""
+    try:
+        return signal.Signals(code - 128).name if code is not None and code > 128 else None
+    except ValueError:
+        return None

@@ -1,0 +1,123 @@
+"""Settings: one environment variable each, ``DOOGIE_PROXY_<NAME>``. The table in docs/operations.md mirrors them."""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from doogie_proxy.policy import OwnerName
+
+PREFIX = "DOOGIE_PROXY_"
+_OF_THE_CLIENT = {"URL", "TOKEN", "TOKEN_FILE"}
+
+
+class UnixListener(NamedTuple):
+    """A unix socket; its mode is 0660, so its group decides who may connect."""
+
+    path: Path
+
+
+class TcpListener(NamedTuple):
+    """A loopback TCP address."""
+
+    host: str
+    port: int
+
+
+Listener = UnixListener | TcpListener
+
+
+class Settings(BaseSettings):
+    """All settings of ``doogie-proxy serve``.
+
+    Raises:
+        pydantic.ValidationError: a value is not valid, or a variable with our prefix is not known.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    listen: str = Field(
+        default="unix:///run/doogie/proxy.sock",
+        description="where to listen: `unix:///path` or `tcp://127.0.0.1:port`; several with commas",
+    )
+    policy: Path = Field(default=Path("/etc/doogie/policy.yaml"), description="the policy file")
+    engine: str = Field(default="unix:///var/run/docker.sock", description="the engine's socket")
+    signing_key_file: Path = Field(
+        default=Path("/etc/doogie/signing.key"),
+        description="keys that sign container labels; the first signs, all verify",
+    )
+    instance: OwnerName = Field(default="default", description="tells apart proxies that share an engine")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="`json` for machines, `console` for people"
+    )
+    engine_timeout_s: Annotated[float, Field(gt=0, description="for one engine call; a stop gets its grace on top")] = (
+        30.0
+    )
+    reconnect_s: Annotated[float, Field(gt=0, description="before a lost engine is tried again")] = 1.0
+    sweep_interval_s: Annotated[float, Field(gt=0, description="between two looks at leases and leftovers")] = 5.0
+    body_max_bytes: Annotated[int, Field(ge=1024, description="the largest request body")] = 262_144
+    body_timeout_s: Annotated[float, Field(gt=0, description="for a request body to arrive")] = 10.0
+    close_timeout_s: Annotated[float, Field(gt=0, description="for a WebSocket's closing handshake")] = 5.0
+    shutdown_timeout_s: Annotated[float, Field(gt=0, description="for requests under way when the proxy ends")] = 10.0
+    ticket_ttl_s: Annotated[float, Field(gt=0, description="a ticket's life")] = 30.0
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_is_a_unix_socket(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme != "unix" or parts.netloc or not parts.path.startswith("/"):
+            raise ValueError(f"{value!r}: the engine must be a unix socket, unix:///var/run/docker.sock")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _listeners_are_safe(cls, value: str) -> str:
+        for text in value.split(","):
+            parse_listener(text.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _no_unknown_variables(self) -> Self:
+        known = {name.upper() for name in type(self).model_fields} | _OF_THE_CLIENT
+        given = {name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX)}
+        if unknown := sorted(given - known):
+            raise ValueError(
+                f"unknown setting {PREFIX}{unknown[0]}; known: {', '.join(sorted(known - _OF_THE_CLIENT))}"
+            )
+        return self
+
+    @property
+    def engine_socket(self) -> str:
+        """Path of the engine's socket."""
+        return urlsplit(self.engine).path
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """What ``listen`` says."""
+        return [parse_listener(text.strip()) for text in self.listen.split(",")]
+
+
+def parse_listener(text: str) -> Listener:
+    """``unix:///path`` or ``tcp://host:port``.
+
+    Raises:
+        ValueError: neither, or a TCP address that is not loopback: without TLS it would show tokens to the network.
+    """
+    parts = urlsplit(text)
+    if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
+        return UnixListener(Path(parts.path))
+    if parts.scheme != "tcp" or not parts.hostname or parts.port is None or parts.path:
+        raise ValueError(f"{text!r} is not a listener: use unix:///path/to.sock or tcp://127.0.0.1:port")
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise ValueError(f"{text!r}: TCP is for loopback only (127.0.0.1 or [::1]); share a unix socket instead")
+    return TcpListener(host, parts.port)
