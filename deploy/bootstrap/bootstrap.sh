@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Makes this machine able to run `make demo` or `make test`. Changes nothing where everything is there.
+#
+#   bootstrap.sh demo    an engine that answers, Compose, Buildx, base images to build from
+#   bootstrap.sh test    the same, and a Python with venv
+#
+# It says what is missing and what it will install before it does. BOOTSTRAP=0 forbids installing: it then lists what
+# is missing, and fails. What it finds out about base images and the build's network goes to .env, which Compose
+# reads; a value already there, or in the environment, is yours and is kept. Delete .env to have it found out again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. deploy/bootstrap/install.sh
+. deploy/bootstrap/base-images.sh
+
+readonly goal=${1:?usage: bootstrap.sh demo|test}
+
+say() { printf 'bootstrap: %s\n' "$*"; }
+die() { printf 'bootstrap: %s\n' "$@" >&2; exit 1; }
+
+# The value of a setting: the environment's, else .env's. Nothing if neither has one.
+setting() {
+  if [ -n "${!1:-}" ]; then echo "${!1}"; elif [ -f .env ]; then sed -n "s/^$1=//p" .env | tail -n 1; fi
+}
+
+# Writes a setting to .env unless it has a value already.
+remember() {
+  if [ -z "$(setting "$1")" ]; then echo "$1=$2" >>.env; fi
+}
+
+engine_answers() { docker version >/dev/null 2>&1; }
+
+compose_is_recent() {
+  local version
+  version=$(docker compose version --short 2>/dev/null) || return 1
+  [ "$(printf '%s\n' 2.20 "${version#v}" | sort -V | head -n 1)" = 2.20 ]
+}
+
+python_is_usable() {
+  "${PYTHON:-python3}" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+missing_parts() {
+  engine_answers || echo engine
+  compose_is_recent || echo compose
+  docker buildx version >/dev/null 2>&1 || echo buildx
+  if [ "$goal" = test ]; then python_is_usable || echo python; fi
+}
+
+describe() {
+  case $1 in
+    engine) echo "a Docker Engine that answers (20.10 or newer): runs the containers" ;;
+    compose) echo "Docker Compose 2.20 or newer: brings up the stack" ;;
+    buildx) echo "Docker Buildx: builds the images" ;;
+    python) echo "Python 3.11 or newer with venv: runs the tests" ;;
+  esac
+}
+
+missing=$(missing_parts)
+if [ -n "$missing" ]; then
+  say "this machine lacks:"
+  for part in $missing; do say "  - $(describe "$part")"; done
+  if [ "${BOOTSTRAP:-1}" = 0 ]; then
+    die "BOOTSTRAP=0 forbids installing them; install them yourself (docs.docker.com/engine/install) or allow it."
+  fi
+  install_parts "$missing"
+  missing=$(missing_parts)
+  if [ -n "$missing" ]; then die "still missing: $(echo $missing)"; fi
+fi
+
+choose_build_ca
+choose_base_images

@@ -1,0 +1,104 @@
+# Installs what bootstrap.sh found missing, on Debian and Ubuntu. Sourced by bootstrap.sh, which defines say, die and
+# the checks.
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Installs packages of this distribution, saying so first.
+install_packages() {
+  say "installing with apt: $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# The first of the packages that this distribution has, if need be in at least a version: NAME or NAME>=VERSION.
+first_available() {
+  local wanted name candidate
+  for wanted in "$@"; do
+    name=${wanted%%>=*}
+    candidate=$(apt-cache policy "$name" | sed -n 's/^ *Candidate: //p')
+    case $candidate in '' | '(none)') continue ;; esac
+    if [ "$wanted" = "$name" ] || dpkg --compare-versions "$candidate" ge "${wanted#*>=}"; then
+      echo "$name"
+      return
+    fi
+  done
+}
+
+install_parts() {
+  command -v apt-get >/dev/null || die "only Debian and Ubuntu are known here; install these yourself."
+  say "reading the package lists"
+  as_root apt-get update -qq
+  for part in $1; do
+    case $part in
+      engine) install_engine ;;
+      compose) install_plugin docker-compose docker-compose-plugin docker-compose-v2 "docker-compose>=2.20" ;;
+      buildx) install_plugin docker-buildx docker-buildx-plugin docker-buildx ;;
+      python) install_packages python3-venv ;;
+    esac
+  done
+}
+
+install_engine() {
+  if [ -n "${DOCKER_HOST:-}" ] || [ -n "${DOCKER_CONTEXT:-}" ]; then
+    die "DOCKER_HOST or DOCKER_CONTEXT names an engine that does not answer: $(docker version 2>&1 >/dev/null | tail -n 1)"
+  fi
+  # dockerd lies in /usr/sbin, which is not on every user's path.
+  if ! PATH=$PATH:/usr/sbin command -v dockerd >/dev/null; then
+    install_packages docker.io iptables
+  elif docker version 2>&1 | grep -q 'permission denied'; then
+    die "the engine runs, but $(id -un) may not use it: join the group docker, or run make as root."
+  fi
+  if ! engine_answers; then start_engine; fi
+}
+
+start_engine() {
+  if [ -d /run/systemd/system ]; then
+    say "starting the engine with systemd"
+    as_root systemctl start docker
+  else
+    say "starting the engine: dockerd, which logs to /var/log/dockerd.log (this machine has no systemd)"
+    as_root setsid sh -c 'exec dockerd >>/var/log/dockerd.log 2>&1 </dev/null' &
+  fi
+  for _ in $(seq 120); do
+    if engine_answers; then return; fi
+    sleep 0.5 # between two looks, for a minute at most
+  done
+  die "the engine does not answer after a minute: $(docker version 2>&1 >/dev/null | tail -n 1)"
+}
+
+# A plugin of the docker command: this distribution's package if it has one (newest naming first), else Debian 13's.
+install_plugin() {
+  local plugin=$1 package
+  shift
+  package=$(first_available "$@")
+  if [ -n "$package" ]; then install_packages "$package"; else unpack_newer_plugin "$plugin"; fi
+}
+
+# Debian 12 has neither plugin. Debian 13's are single binaries that run here, so one is unpacked beside the system
+# instead of installed into it. apt fetches and verifies it from the machine's own mirror, in a private root: the
+# machine's package sources stay as they are.
+unpack_newer_plugin() {
+  local root apt target=/usr/local/lib/docker/cli-plugins
+  say "unpacking $1 of Debian 13 into $target (this distribution has none that is recent enough)"
+  root=$(mktemp -d)
+  mkdir -p "$root/lists/partial" "$root/cache/archives/partial"
+  distribution_sources |
+    awk '{ print "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]", $2, "trixie main"; exit }' \
+      >"$root/sources.list"
+  [ -s "$root/sources.list" ] || die "no Debian mirror is configured; install $1 yourself."
+  apt="apt-get -qq -o Dir::Etc::SourceList=$root/sources.list -o Dir::Etc::SourceParts=-"
+  apt="$apt -o Dir::State::Lists=$root/lists -o Dir::Cache=$root/cache -o APT::Sandbox::User=root"
+  $apt update
+  (cd "$root" && $apt download "$1" && dpkg -x "$1"_*.deb unpacked)
+  as_root install -D -m 755 "$root/unpacked/usr/libexec/docker/cli-plugins/$1" "$target/$1"
+  rm -rf "$root"
+}
+
+# The machine's own package sources of its distribution, as lines for sources.list: the release first, then its updates.
+distribution_sources() {
+  local name codename
+  name=$(. /etc/os-release && echo "${NAME%% *}")
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  apt-get indextargets --format '$(CODENAME) deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+    'Created-By: Packages' "Origin: $name" |
+    sed -En "s/^$codename(-updates|-security)? //p" | sort -u -k 3
+}
