@@ -1,0 +1,106 @@
+"""The unprivileged side: a typed async client of the Doogie proxy, which runs MCP servers in hardened containers.
+
+client  ``ProxyClient``: start, stop, status, logs, policy …
+stdio   ``StdioStream``: an attached server's stdin, stdout and stderr
+errors  the error tree, and the mapping of foreign errors into it
+mcp     sessions of the MCP SDK over a stdio stream; extra ``[mcp]``, imported only when used
+cli     the ``doogie`` command; extra ``[cli]``
+"""
+
+from doogie_client.client import ProxyClient
+from doogie_client.errors import (
+    BadRequest,
+    BodyTooLarge,
+    DoogieError,
+    EngineError,
+    EngineLost,
+    EngineTimeout,
+    EngineUnavailable,
+    HalfCloseUnavailable,
+    HeadersTooLarge,
+    HostNotAllowed,
+    ImageUnavailable,
+    InvalidName,
+    InvalidRequest,
+    MessageRejected,
+    MessageTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    PolicyDenied,
+    ProblemResponse,
+    ProtocolError,
+    ProxyRestarting,
+    ProxyUnavailable,
+    RequestTimeout,
+    ServerExited,
+    ShuttingDown,
+    SpecConflict,
+    StdioBusy,
+    StdioClosed,
+    TakenOver,
+    Unauthenticated,
+    UnsupportedMediaType,
+    UpgradeRequired,
+)
+from doogie_client.stdio import StdioStream
+from doogie_contract.channels import Channel, ExitStatus, Frame
+from doogie_contract.models import (
+    Admission,
+    ClientPolicy,
+    ServerExit,
+    ServerState,
+    ServerStatus,
+    StartRequest,
+    Ticket,
+)
+from doogie_contract.problems import Problem, ProblemDetail, ProblemType
+
+__all__ = [
+    "Admission",
+    "BadRequest",
+    "BodyTooLarge",
+    "Channel",
+    "ClientPolicy",
+    "DoogieError",
+    "EngineError",
+    "EngineLost",
+    "EngineTimeout",
+    "EngineUnavailable",
+    "ExitStatus",
+    "Frame",
+    "HalfCloseUnavailable",
+    "HeadersTooLarge",
+    "HostNotAllowed",
+    "ImageUnavailable",
+    "InvalidName",
+    "InvalidRequest",
+    "MessageRejected",
+    "MessageTooLarge",
+    "MethodNotAllowed",
+    "NotFound",
+    "PolicyDenied",
+    "Problem",
+    "ProblemDetail",
+    "ProblemResponse",
+    "ProblemType",
+    "ProtocolError",
+    "ProxyClient",
+    "ProxyRestarting",
+    "ProxyUnavailable",
+    "RequestTimeout",
+    "ServerExit",
+    "ServerExited",
+    "ServerState",
+    "ServerStatus",
+    "ShuttingDown",
+    "SpecConflict",
+    "StartRequest",
+    "StdioBusy",
+    "StdioClosed",
+    "StdioStream",
+    "TakenOver",
+    "Ticket",
+    "Unauthenticated",
+    "UnsupportedMediaType",
+    "UpgradeRequired",
+]
