@@ -3,8 +3,8 @@
 ``OPERATIONS`` is the one table of them: the router and ``/openapi.json`` are both made from it.
 """
 
-import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -189,16 +189,21 @@ class Api:
             await server.hub.take_seat(session, takeover=request.query.get("takeover") == "1")
         except StdioBusyError:
             raise ProblemError(ProblemType.STDIO_BUSY, "another session is attached; ?takeover=1 ends it") from None
+        begun = time.monotonic()
         try:
             await ws.prepare(request)
-            begun = asyncio.get_running_loop().time()
-            code = await session.run(ws)
-            seconds = round(asyncio.get_running_loop().time() - begun, 3)
-            log.info("stdio_session", server=server.identity.server, subprotocol=subprotocol, code=int(code), s=seconds)
+            await session.run(ws)
         finally:
             server.hub.leave_seat(session)
             if request.transport is not None and not ws.closed:
                 request.transport.abort()
+            log.info(
+                "stdio_session",
+                server=server.identity.server,
+                subprotocol=subprotocol,
+                code=int(session.code),
+                duration_s=round(time.monotonic() - begun, 3),
+            )
         return ws
 
     # ── the caller's policy, and the proxy itself ────────────────────────────────────────────────

@@ -28,6 +28,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)
+PROBLEM = web.RequestKey("problem", str)
+REQUEST_ID_HEADER = "X-Request-Id"
 
 MAX_JSON_DEPTH = 8
 
@@ -41,50 +43,57 @@ log = structlog.get_logger(__name__)
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, check its form, answer every failure with a problem, and log one line."""
-    request_id = uuid.uuid4().hex
-    request[REQUEST_ID] = request_id
+    request[REQUEST_ID] = uuid.uuid4().hex
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
     begun = time.monotonic()
-    problem: ProblemError | None = None
-    allow = None
+    status = None
+    try:
+        response = await _handle(request, handler)
+        status = response.status
+        return response
+    finally:
+        log.info(
+            "request",
+            method=request.method,
+            path=request.raw_path.partition("?")[0],  # the query may hold a ticket
+            status=status,  # None: the client went away first
+            client=request.get(CLIENT),
+            problem=request.get(PROBLEM),
+            duration_ms=round((time.monotonic() - begun) * 1000, 1),
+        )
+
+
+async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+    headers: dict[str, str] = {}
     try:
         _check_target(request)
         _check_origin(request)
         response = await handler(request)
+        if not response.prepared:
+            response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+        return response
     except ProblemError as exc:
         problem = exc
+        if problem.type is ProblemType.UNAUTHENTICATED:
+            headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     except web.HTTPException as exc:
         problem = _problem_of_http(exc, request)
-        allow = exc.headers.get(hdrs.ALLOW)
+        if hdrs.ALLOW in exc.headers:
+            headers[hdrs.ALLOW] = exc.headers[hdrs.ALLOW]
     except (EngineFailure, ImageRefusedError) as exc:
         problem = problem_of_failure(exc)
         log.warning("engine_failure", error=str(exc))
     except Exception:
         problem = ProblemError(ProblemType.INTERNAL_ERROR, "please report it with the proxy's log of this request_id")
         log.exception("internal_error")
-    if problem is not None:
-        response = web.Response(
-            status=problem.type.status,
-            text=problem.to_problem(request_id).model_dump_json(),
-            content_type=PROBLEM_CONTENT_TYPE,
-        )
-        if problem.type is ProblemType.UNAUTHENTICATED:
-            response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
-        if allow is not None:
-            response.headers[hdrs.ALLOW] = allow
-    if not response.prepared:
-        response.headers["X-Request-Id"] = request_id
-    log.info(
-        "request",
-        method=request.method,
-        path=request.raw_path.partition("?")[0],  # the query may hold a ticket
-        status=response.status,
-        client=request.get(CLIENT),
-        problem=problem.type.slug if problem else None,
-        duration_ms=round((time.monotonic() - begun) * 1000, 1),
+    request[PROBLEM] = problem.type.slug
+    return web.Response(
+        status=problem.type.status,
+        text=problem.to_problem(request[REQUEST_ID]).model_dump_json(),
+        content_type=PROBLEM_CONTENT_TYPE,
+        headers={**headers, REQUEST_ID_HEADER: request[REQUEST_ID]},
     )
-    return response
 
 
 async def drop_banner(_request: web.Request, response: web.StreamResponse) -> None:

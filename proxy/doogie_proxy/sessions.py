@@ -144,9 +144,11 @@ class Session(Seat):
         self._hub = hub
         self._codec = codec
         self._close_timeout_s = close_timeout_s
+        self.code = CloseCode.ABNORMAL
+        """How the session ended."""
 
-    async def run(self, ws: web.WebSocketResponse) -> CloseCode:
-        """Carry stdio until the client leaves, the server ends, or the session is evicted; says which."""
+    async def run(self, ws: web.WebSocketResponse) -> None:
+        """Carry stdio until the client leaves, the server ends, or the session is evicted; ``code`` says which."""
         tasks = {
             asyncio.create_task(self._receive(ws), name="stdio receive"),
             asyncio.create_task(self._send(ws), name="stdio send"),
@@ -159,12 +161,12 @@ class Session(Seat):
                 task.cancel()
             await asyncio.wait(tasks)
         ending = done.pop().result()
+        self.code = ending.code
         try:
             async with asyncio.timeout(self._close_timeout_s):
                 await ws.close(code=ending.code, message=ending.reason.encode())
         except (TimeoutError, OSError):
             pass  # it does not read: the caller cuts the connection
-        return ending.code
 
     async def _receive(self, ws: web.WebSocketResponse) -> _CloseSession:
         try:

@@ -1,0 +1,26 @@
+"""Fixtures. The engine is real: where there is none, the tests fail."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import harness
+from tests.support.harness import ProxyUnderTest, docker, policy_document, proxy_under_test, toolbox_rule
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    """The engine's API version, after a check that the engine answers and has the toolbox image."""
+    version = docker("version", "--format", "{{.Server.APIVersion}}")
+    if not json.loads(docker("image", "inspect", harness.TOOLBOX)):
+        pytest.fail(f"{harness.TOOLBOX} is missing: make test builds it")
+    return version
+
+
+@pytest.fixture
+async def proxy(engine: str, tmp_path: Path) -> AsyncIterator[ProxyUnderTest]:
+    """A proxy whose one rule, ``toolbox``, allows any arguments."""
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule())) as running:
+        yield running

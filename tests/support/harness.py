@@ -1,0 +1,229 @@
+"""A real proxy on the real engine, for one test; and what a test asks the engine behind the proxy's back."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from doogie_proxy import policy as policy_module
+from doogie_proxy.app import running
+from doogie_proxy.auth import hash_token
+from doogie_proxy.identity import Keyring
+from doogie_proxy.settings import Settings
+from ruamel.yaml import YAML
+
+from tests.support.recording_engine import RecordingEngine
+
+ENGINE_SOCKET = os.environ.get("DOOGIE_ENGINE_SOCKET", "/var/run/docker.sock")
+TOOLBOX = "doogie-test/toolbox:1"
+TOKEN = "test-token-of-chat"
+OTHER_TOKEN = "test-token-of-other"
+
+Json = Any
+
+
+def toolbox_rule(**fields: object) -> dict[str, object]:
+    """A permissive rule named ``toolbox`` for the toolbox image; ``fields`` replace or add."""
+    rule: dict[str, object] = {
+        "name": "toolbox",
+        "images": [TOOLBOX],
+        "allow_tags": True,
+        "args": {"any": True},
+        "env": {"allow": ["GREETING"]},
+        "lifetime": {"stop_grace_s": 2},
+    }
+    return {**rule, **fields}
+
+
+def policy_document(*rules: Mapping[str, object]) -> dict[str, object]:
+    """A policy in which ``chat`` and ``other`` may use all ``rules``, in order."""
+    names = [rule["name"] for rule in rules]
+    return {
+        "version": 1,
+        "clients": {
+            "chat": {"token_sha256": [hash_token(TOKEN)], "rules": names},
+            "other": {"token_sha256": [hash_token(OTHER_TOKEN)], "rules": names},
+        },
+        "rules": [dict(rule) for rule in rules],
+    }
+
+
+def docker(*args: str) -> str:
+    """Run the Docker CLI against the engine under test and return its output."""
+    command = ["docker", "--host", f"unix://{ENGINE_SOCKET}", *args]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def containers_of(instance: str) -> list[str]:
+    """Ids of every container, dead or alive, that carries the instance's label."""
+    return docker("ps", "-aq", "--no-trunc", "--filter", f"label=io.doogie.instance={instance}").split()
+
+
+def inspect(container_id: str) -> Json:
+    """``docker inspect`` of one container."""
+    return json.loads(docker("inspect", container_id))[0]
+
+
+@dataclass
+class Answer:
+    """An HTTP answer, read."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Json:
+        return json.loads(self.text)
+
+    @property
+    def problem(self) -> str:
+        """The problem's name, after a check that the answer is a whole problem document."""
+        if self.headers["Content-Type"] != "application/problem+json":
+            raise AssertionError(f"not a problem: {self.status} {self.headers['Content-Type']} {self.text[:500]}")
+        body = self.json
+        if body["status"] != self.status or body["request_id"] != self.headers["X-Request-Id"]:
+            raise AssertionError(f"inconsistent problem: {self.status} {body}")
+        return str(body["type"]).removeprefix("urn:doogie:problem:")
+
+
+@dataclass
+class ProxyUnderTest:
+    """A running proxy with an HTTP session of the client ``chat``."""
+
+    instance: str
+    socket: Path
+    tcp_url: str
+    http: aiohttp.ClientSession
+    recorder: RecordingEngine
+    started: set[tuple[str, str]] = field(default_factory=set)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        token: str | None = TOKEN,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One call over the unix socket; ``body`` is sent as JSON, ``data`` as it is."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token}")
+        if body is not None:
+            data = json.dumps(body).encode()
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
+        async with self.http.request(method, f"http://proxy{path}", data=data, headers=sent) as response:
+            return Answer(response.status, response.headers, await response.text())
+
+    async def start(self, name: str, *args: str, image: str = TOOLBOX, token: str = TOKEN, **body: object) -> Json:
+        """Start a server and return its status; fails the test if it does not start."""
+        answer = await self.call(
+            "POST", f"/v1/servers/{name}/start", {"image": image, "args": list(args), **body}, token=token
+        )
+        if answer.status not in (200, 201):
+            raise AssertionError(f"start {name}: {answer.status} {answer.text}")
+        self.started.add((token, name))
+        return answer.json
+
+    async def stop(self, name: str, *, token: str = TOKEN) -> Json:
+        """Stop a server and return its last status."""
+        answer = await self.call("POST", f"/v1/servers/{name}/stop", token=token)
+        if answer.status != 200:
+            raise AssertionError(f"stop {name}: {answer.status} {answer.text}")
+        self.started.discard((token, name))
+        return answer.json
+
+    def stdio(
+        self, name: str, subprotocol: str = "v5.channel.k8s.io", *, query: str = "", token: str = TOKEN
+    ) -> "aiohttp.client._WSRequestContextManager":
+        """Open a server's stdio; ``async with proxy.stdio(name) as ws``."""
+        return self.http.ws_connect(
+            f"http://proxy/v1/servers/{name}/stdio{query}",
+            protocols=[subprotocol],
+            max_msg_size=0,
+            headers={"Authorization": f"Bearer {token}"},
+        )
+
+    async def until(self, name: str, state: str, *, timeout_s: float = 30) -> Json:
+        """The server's status once it is in ``state``."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                answer = await self.call("GET", f"/v1/servers/{name}")
+                if answer.status == 200 and answer.json["state"] == state:
+                    return answer.json
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def proxy_under_test(
+    directory: Path,
+    document: Mapping[str, object],
+    *,
+    instance: str | None = None,
+    key: str | None = None,
+    leave_running: bool = False,
+    **settings: Any,
+) -> AsyncIterator[ProxyUnderTest]:
+    """Run a proxy in this process, on a unix socket and a loopback port, its engine behind a recorder.
+
+    At the end it stops what the test started through ``ProxyUnderTest.start`` and fails when a container is left,
+    unless ``leave_running``, with which the servers are the next proxy's.
+    """
+    instance = instance or "t" + uuid.uuid4().hex[:12]
+    text = json.dumps(document)  # JSON is YAML
+    async with AsyncExitStack() as stack:
+        recorder = await stack.enter_async_context(
+            RecordingEngine(directory / f"engine-{uuid.uuid4().hex[:6]}.sock", ENGINE_SOCKET)
+        )
+        socket = directory / f"proxy-{uuid.uuid4().hex[:6]}.sock"
+        configured = Settings(
+            listen=f"unix://{socket},tcp://127.0.0.1:0", engine=f"unix://{recorder.path}", instance=instance, **settings
+        )
+        keyring = Keyring([bytes.fromhex(key or "ab" * 32)])
+        urls = await stack.enter_async_context(running(configured, policy_module.parse(text), keyring))
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))))
+        proxy = ProxyUnderTest(instance, socket, urls[1], http, recorder)
+        async with asyncio.timeout(30):
+            while (await proxy.call("GET", "/readyz")).status != 200:
+                await asyncio.sleep(0.02)
+        try:
+            yield proxy
+        finally:
+            if not leave_running:
+                for token, name in list(proxy.started):
+                    await proxy.stop(name, token=token)
+    if not leave_running:
+        await assert_nothing_left(instance)
+
+
+async def assert_nothing_left(instance: str) -> None:
+    """Fail, after cleaning up, when the instance has containers."""
+    left = await asyncio.to_thread(containers_of, instance)
+    if left:
+        names = docker("inspect", "--format", "{{.Name}} {{.State.Status}}", *left)
+        docker("rm", "-f", *left)
+        raise AssertionError(f"containers left behind: {names}")
+
+
+def write_yaml(path: Path, document: Mapping[str, object]) -> Path:
+    """Write a policy as a file."""
+    with path.open("w", encoding="utf-8") as file:
+        YAML().dump(dict(document), file)
+    return path
+
+
+def doogie_proxy_command() -> list[str]:
+    """The installed command, as a subprocess argument list."""
+    return [sys.executable, "-m", "doogie_proxy"]

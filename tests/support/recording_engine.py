@@ -1,0 +1,97 @@
+"""A pass-through unix socket in front of the real engine that keeps every request the proxy makes."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """One request as the engine got it; ``path`` without the API version, ``body`` parsed."""
+
+    method: str
+    path: str
+    body: Any
+
+
+class RecordingEngine:
+    """``async with RecordingEngine(listen_on, real_socket) as recorder``: every byte passes both ways unchanged."""
+
+    def __init__(self, path: Path, engine_socket: str) -> None:
+        self.path = path
+        self.requests: list[EngineRequest] = []
+        self._engine_socket = engine_socket
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._accept, self.path)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+        await self._server.wait_closed()
+        self.path.unlink(missing_ok=True)
+
+    def about_containers(self) -> list[EngineRequest]:
+        """What was asked of the engine that could change something, in order."""
+        return [request for request in self.requests if request.method != "GET"]
+
+    def creates(self) -> list[EngineRequest]:
+        """The container creations."""
+        return [request for request in self.requests if request.path.startswith("/containers/create")]
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a connection is always handled in a task")
+        self._connections.add(task)
+        try:
+            engine_reader, engine_writer = await asyncio.open_unix_connection(self._engine_socket)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._requests(reader, engine_writer))
+                    group.create_task(_copy(engine_reader, writer))
+            finally:
+                engine_writer.close()
+        except* OSError:
+            pass  # either side went away: so does the other
+        finally:
+            writer.close()
+            self._connections.discard(task)
+
+    async def _requests(self, reader: asyncio.StreamReader, engine: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            lines = head.decode("latin-1").split("\r\n")
+            method, target, _ = lines[0].split(" ")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            path = "/" + target.split("/", 2)[2] if target.startswith("/v1.") else target
+            self.requests.append(EngineRequest(method, path, json.loads(body) if body else None))
+            engine.write(head + body)
+            await engine.drain()
+            if headers.get("upgrade"):  # hijacked: from here on it is a stream
+                await _copy(reader, engine)
+                return
+        if engine.can_write_eof():
+            engine.write_eof()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()
