@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
@@ -119,19 +128,19 @@ def _check_network(value: str) -> str:
 Size = Annotated[
     int,
     BeforeValidator(_parse_size),
-    Field(strict=True, ge=0),
+    Field(strict=True, ge=0, le=2**50),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}),
 ]
 # Container names are joined with "-", so neither an instance nor a client may hold one.
 OwnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,31}$")]
 RuleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-PatternText = Annotated[str, Field(max_length=MAX_PATTERN_CHARS), BeforeValidator(_check_pattern)]
-RuleImage = Annotated[str, Field(max_length=512), BeforeValidator(_check_rule_image)]
+PatternText = Annotated[str, Field(max_length=MAX_PATTERN_CHARS), AfterValidator(_check_pattern)]
+RuleImage = Annotated[str, Field(max_length=512), AfterValidator(_check_rule_image)]
 # Numeric, because a name is looked up in the image's own passwd file, where it may be 0; both, because the group
 # of a bare uid is 0.
 NonRootUser = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}:[1-9][0-9]{0,8}$")]
-Network = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$"), BeforeValidator(_check_network)]
+Network = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$"), AfterValidator(_check_network)]
 # NUL ends a process argument (execve(2)).
 Argument = Annotated[str, Field(max_length=8192, pattern=r"^[^\x00]*$")]
 
@@ -166,7 +175,8 @@ class Resources(_Section):
     """Hard limits of one container."""
 
     memory: Size = Field(default=256 * 2**20, ge=6 * 2**20, description="RAM; swap is off")
-    cpus: float = Field(default=0.5, gt=0, le=1024, strict=False, allow_inf_nan=False)
+    # Below a hundredth the engine refuses, or rounds to 0, which is no limit.
+    cpus: float = Field(default=0.5, ge=0.01, le=1024, allow_inf_nan=False)
     pids: int = Field(default=64, ge=1, le=2**20)
     tmp: Size = Field(default=16 * 2**20, ge=2**12, description="size of /tmp and of each tmpfs over an image VOLUME")
     shm: Size = Field(default=16 * 2**20, ge=2**12, description="size of /dev/shm")
