@@ -86,10 +86,12 @@ def create_body(admitted: Admitted, image: ImageConfig, identity_labels: Mapping
 
 def _volumes(image: ImageConfig) -> list[str]:
     """Where the image declares a VOLUME, but ``/tmp``. Left alone, the engine makes an unlimited one on its disk."""
-    paths = {posixpath.normpath(volume) for volume in image.volumes}
-    for path in sorted(paths):
+    paths = set()
+    for volume in sorted(image.volumes):
+        path = posixpath.normpath(volume)
         if not path.startswith("/") or path.lstrip("/").split("/")[0] in ("", "proc", "sys", "dev"):
             raise ImageRefusedError(f"the image declares VOLUME {path!r}, which cannot be covered: use one without it")
+        paths.add("/" + path.lstrip("/"))  # normpath leaves two leading slashes
     return sorted(paths - {"/tmp"})  # noqa: S108  # inside the container
 
 
