@@ -31,7 +31,7 @@ LABEL_LIFETIME = PREFIX + "lifetime"
 LABEL_STDIO = PREFIX + "stdio"
 LABEL_SIG = PREFIX + "sig"
 
-_KEY = re.compile(r"[0-9a-f]{64,}")
+_KEY = re.compile(r"(?:[0-9a-f]{2}){32,}")
 _LIFETIME = TypeAdapter(Lifetime)
 _STDIO = TypeAdapter(Stdio)
 
@@ -60,7 +60,7 @@ class Keyring:
         for number, line in enumerate(lines, start=1):
             if not _KEY.fullmatch(line):
                 raise ValueError(
-                    f"{path}: key {number} is not at least 64 lower-case hex digits (make one: doogie-proxy init)"
+                    f"{path}: key {number} is not 64 or more lower-case hex digits in pairs (make one: doogie-proxy init)"
                 )
         return cls([bytes.fromhex(line) for line in lines])
 
@@ -120,7 +120,8 @@ class Identity:
         Raises:
             IdentityError: they prove nothing.
         """
-        ours = {key: value for key, value in labels.items() if key.startswith(PREFIX) and key != LABEL_SIG}
+        # Ours are never empty: an empty one is the image's own, blanked when the container was made (spec.py).
+        ours = {key: value for key, value in labels.items() if key.startswith(PREFIX) and key != LABEL_SIG and value}
         if not keyring.verify("labels", _canonical([ours, image_id]), labels.get(LABEL_SIG, "")):
             raise IdentityError("the labels' signature does not verify")
         try:
