@@ -69,8 +69,7 @@ class Settings(BaseSettings):
     @field_validator("engine")
     @classmethod
     def _engine_is_a_unix_socket(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme != "unix" or parts.netloc or not parts.path.startswith("/"):
+        if not value.startswith("unix:///"):
             raise ValueError(f"{value!r}: the engine must be a unix socket, unix:///var/run/docker.sock")
         return value
 
@@ -94,7 +93,7 @@ class Settings(BaseSettings):
     @property
     def engine_socket(self) -> str:
         """Path of the engine's socket."""
-        return urlsplit(self.engine).path
+        return self.engine.removeprefix("unix://")
 
     @property
     def listeners(self) -> list[Listener]:
@@ -108,10 +107,11 @@ def parse_listener(text: str) -> Listener:
     Raises:
         ValueError: neither, or a TCP address that is not loopback: without TLS it would show tokens to the network.
     """
+    if text.startswith("unix:///"):
+        return UnixListener(Path(text.removeprefix("unix://")))
     parts = urlsplit(text)
-    if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
-        return UnixListener(Path(parts.path))
-    if parts.scheme != "tcp" or not parts.hostname or parts.port is None or parts.path:
+    surplus = parts.path or parts.query or parts.fragment or parts.username
+    if parts.scheme != "tcp" or not parts.hostname or parts.port is None or surplus:
         raise ValueError(f"{text!r} is not a listener: use unix:///path/to.sock or tcp://127.0.0.1:port")
     host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
     try:
