@@ -116,5 +116,5 @@ def decode_exit_status(payload: bytes | memoryview) -> ExitStatus:
         causes = (status.get("details") or {}).get("causes") or []
         code = next((int(c["message"]) for c in causes if c.get("reason") == "ExitCode"), None)
         return ExitStatus(code, str(status.get("message", "")))
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise ChannelError(f"not a metav1.Status: {exc}") from exc
