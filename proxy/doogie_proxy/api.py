@@ -78,7 +78,7 @@ class Api:
     def _bind(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             if operation.authenticated:
-                request[CLIENT] = self._authenticate(request)
+                request[CLIENT] = self._authenticate(operation, request)
                 structlog.contextvars.bind_contextvars(client=request[CLIENT])
                 if self.shutting_down:
                     raise ProblemError(ProblemType.SHUTTING_DOWN, "the proxy is ending: try again shortly")
@@ -87,11 +87,11 @@ class Api:
 
         return handle
 
-    def _authenticate(self, request: web.Request) -> str:
+    def _authenticate(self, operation: Operation, request: web.Request) -> str:
         match = _BEARER.fullmatch(request.headers.get(hdrs.AUTHORIZATION, ""))
         if match:
             client = client_of_token(self._policy, match[1])
-        elif ticket := request.query.get("ticket"):
+        elif "ticket" in operation.query and (ticket := request.query.get("ticket")):
             client = self._tickets.redeem(ticket, server_name(request))
         else:
             client = None
@@ -245,7 +245,7 @@ class Api:
 
 
 def _answer(status: int, model: BaseModel) -> web.Response:
-    return web.Response(status=status, text=model.model_dump_json(), content_type="application/json")
+    return web.Response(status=status, body=model.model_dump_json().encode(), content_type="application/json")
 
 
 def _admission(admitted: Admitted) -> Admission:
