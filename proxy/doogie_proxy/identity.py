@@ -60,7 +60,7 @@ class Keyring:
         for number, line in enumerate(lines, start=1):
             if not _KEY.fullmatch(line):
                 raise ValueError(
-                    f"{path}: key {number} is not 64 or more lower-case hex digits in pairs (make one: doogie-proxy init)"
+                    f"{path}: key {number} is not 64 or more lower-case hex digits, in pairs (try doogie-proxy init)"
                 )
         return cls([bytes.fromhex(line) for line in lines])
 
