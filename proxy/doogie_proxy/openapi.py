@@ -13,6 +13,15 @@ from doogie_proxy.api import Operation
 
 _REF = "#/components/schemas/{model}"
 
+_ANYWHERE = (
+    ProblemType.BAD_REQUEST,
+    ProblemType.HOST_NOT_ALLOWED,
+    ProblemType.METHOD_NOT_ALLOWED,
+    ProblemType.HEADERS_TOO_LARGE,
+    ProblemType.INTERNAL_ERROR,
+)
+"""What any request may meet, whatever it asks for."""
+
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
     """The OpenAPI document of these operations."""
@@ -53,20 +62,17 @@ def _operation(operation: Operation) -> dict[str, Any]:
         for name, pattern in operation.query.items()
         if name != "ticket"
     ]
-    problems = list(operation.problems)
+    problems = [*operation.problems, ProblemType.INVALID_REQUEST]  # each refuses query parameters it does not know
     if "{name}" in operation.path:
         schema = {"type": "string", "pattern": SERVER_NAME_PATTERN}
         parameters.insert(0, {"name": "name", "in": "path", "required": True, "schema": schema})
-        problems.append(ProblemType.INVALID_REQUEST)
-    elif operation.query:
-        problems.append(ProblemType.INVALID_REQUEST)
     if operation.authenticated:
         problems += [ProblemType.UNAUTHENTICATED, ProblemType.SHUTTING_DOWN]
     rendered: dict[str, Any] = {
         "operationId": operation.handler.__name__,
         "summary": operation.summary,
         "parameters": parameters,
-        "responses": _answers(operation) | _problems(problems),
+        "responses": _answers(operation) | _problems(problems) | {"default": _answer(_ANYWHERE)},
     }
     if not operation.authenticated:
         rendered["security"] = []
@@ -95,14 +101,15 @@ def _answers(operation: Operation) -> dict[str, Any]:
 
 def _problems(problems: list[ProblemType]) -> dict[str, Any]:
     by_status: dict[int, list[ProblemType]] = {}
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         by_status.setdefault(problem.status, []).append(problem)
+    return {str(status): _answer(same) for status, same in sorted(by_status.items())}
+
+
+def _answer(problems: Iterable[ProblemType]) -> dict[str, Any]:
     return {
-        str(status): {
-            "description": "; ".join(f"{problem.slug}: {problem.title}" for problem in dict.fromkeys(same)),
-            "content": {PROBLEM_CONTENT_TYPE: {"schema": _schema(Problem)}},
-        }
-        for status, same in sorted(by_status.items())
+        "description": "; ".join(f"{problem.slug}: {problem.title}" for problem in problems),
+        "content": {PROBLEM_CONTENT_TYPE: {"schema": _schema(Problem)}},
     }
 
 
