@@ -23,7 +23,14 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import BaseModel
 
-from doogie_client.errors import InvalidName, ProtocolError, foreign_errors, problem_response
+from doogie_client.errors import (
+    InvalidName,
+    NotFound,
+    ProtocolError,
+    ServerExited,
+    foreign_errors,
+    problem_response,
+)
 from doogie_client.stdio import StdioStream
 from doogie_contract.channels import SUBPROTOCOL_CHANNEL
 from doogie_contract.models import (
@@ -198,15 +205,16 @@ class ProxyClient:
 
         Raises:
             StdioBusy: someone is attached, and ``takeover`` is False.
+            ServerExited: the server has ended already.
             NotFound: no such server.
         """
-        with foreign_errors(self.url):
-            socket = await self._http.ws_connect(
-                _path(name, "stdio"),
-                params={"takeover": "1"} if takeover else {},
-                protocols=[SUBPROTOCOL_CHANNEL],
-                max_msg_size=0,  # memory is bounded by back-pressure, and the proxy cuts output into small messages
-            )
+        try:
+            socket = await self._attach(name, takeover=takeover)
+        except NotFound as exc:
+            how = (await self.status(name)).exit
+            if how is None:
+                raise
+            raise ServerExited(how.code, stderr_tail=how.stderr_tail) from exc
         stream = StdioStream(socket, self.url)
         try:
             if socket.protocol != SUBPROTOCOL_CHANNEL:
@@ -236,6 +244,16 @@ class ProxyClient:
         if self._session is None:
             raise RuntimeError("ProxyClient is not open: use it as `async with ProxyClient(…) as proxy:`")
         return self._session
+
+    async def _attach(self, name: str, *, takeover: bool) -> aiohttp.ClientWebSocketResponse:
+        """The WebSocket to a server's stdio."""
+        with foreign_errors(self.url):
+            return await self._http.ws_connect(
+                _path(name, "stdio"),
+                params={"takeover": "1"} if takeover else {},
+                protocols=[SUBPROTOCOL_CHANNEL],
+                max_msg_size=0,  # memory is bounded by back-pressure, and the proxy cuts output into small messages
+            )
 
     async def _call(
         self,

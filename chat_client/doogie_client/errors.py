@@ -158,6 +158,12 @@ class HeadersTooLarge(ProblemResponse):
     problem_type = ProblemType.HEADERS_TOO_LARGE
 
 
+class InternalError(ProblemResponse):
+    """500: a defect of the proxy; please report it with what its log says under ``problem.request_id``."""
+
+    problem_type = ProblemType.INTERNAL_ERROR
+
+
 class EngineError(ProblemResponse):
     """502: the engine refused or failed; its own words are in the proxy's log under ``problem.request_id``."""
 
@@ -208,7 +214,7 @@ class ServerExited(StdioClosed):
     Attributes:
         code: its exit code; None when the engine could not tell.
         signal: inferred from a code above 128 as a shell does, like ``"SIGKILL"``; else None.
-        message: what the proxy said about it; may be empty.
+        message: what the proxy said about it, reason and code included; may be empty.
         stderr_tail: the last stderr output this stream received, at most 4 KiB.
     """
 
@@ -220,11 +226,10 @@ class ServerExited(StdioClosed):
         self.signal = _signal_name(code)
 
     def __str__(self) -> str:
-        how = "for an unknown reason" if self.code is None else f"with code {self.code}"
-        if self.signal is not None:
-            how += f" ({self.signal})"
-        parts = [f"the server exited {how}", self.message, self.stderr_tail.strip()]
-        return ": ".join(part for part in parts if part)
+        code = "for an unknown reason" if self.code is None else f"with code {self.code}"
+        signal_name = f" ({self.signal})" if self.signal is not None else ""
+        what = self.message or f"the server exited {code}{signal_name}"
+        return ": ".join(part for part in (what, self.stderr_tail.strip()) if part)
 
 
 class TakenOver(StdioClosed):

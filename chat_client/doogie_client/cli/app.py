@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from doogie_client.cli import output
 from doogie_client.cli.arguments import environment, tool_arguments
 from doogie_client.client import ProxyClient
-from doogie_client.errors import DoogieError, ProxyUnavailable
+from doogie_client.errors import DoogieError, InvalidName, ProxyUnavailable
 from doogie_contract.models import ServerList, ServerStatus, StartRequest
 
 if TYPE_CHECKING:
@@ -267,7 +267,8 @@ def _run(ctx: typer.Context, work: _Work[_T]) -> _T:
         return asyncio.run(main())
     except DoogieError as exc:
         output.error(exc)
-        raise typer.Exit(EXIT_UNREACHABLE if isinstance(exc, ProxyUnavailable) else EXIT_FAILED) from exc
+        code = {ProxyUnavailable: EXIT_UNREACHABLE, InvalidName: EXIT_USAGE}.get(type(exc), EXIT_FAILED)
+        raise typer.Exit(code) from exc
     except asyncio.CancelledError:
         raise typer.Exit(EXIT_TERMINATED) from None
     except KeyboardInterrupt:
@@ -293,10 +294,7 @@ def _request(image: str, args: list[str] | None, env: list[str] | None, env_file
 
 def _show(status: ServerStatus, as_json: bool) -> None:
     """The answer of a command that changed a server."""
-    if as_json:
-        output.write_json(status)
-    else:
-        output.servers([status])
+    output.write_json(status) if as_json else output.outcome(status)
 
 
 async def _with_session(

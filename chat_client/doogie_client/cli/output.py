@@ -118,6 +118,14 @@ def server(status: ServerStatus) -> None:
     )
 
 
+def outcome(status: ServerStatus) -> None:
+    """One line: what became of a server."""
+    line = f"{status.name} {status.state.value}"
+    if (how := status.exit) is not None:
+        line += f" ({how.reason.value}, {how.signal or ('no code' if how.code is None else f'code {how.code}')})"
+    sys.stdout.write(printable(line) + "\n")
+
+
 def admission(answer: Admission) -> None:
     """What a dry run found."""
     limits = [(name.replace("_", " "), str(value)) for name, value in answer.limits]
