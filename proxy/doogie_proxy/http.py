@@ -90,7 +90,7 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[PROBLEM] = problem.type.slug
     return web.Response(
         status=problem.type.status,
-        text=problem.to_problem(request[REQUEST_ID]).model_dump_json(),
+        body=problem.to_problem(request[REQUEST_ID]).model_dump_json().encode(),
         content_type=PROBLEM_CONTENT_TYPE,
         headers={**headers, REQUEST_ID_HEADER: request[REQUEST_ID]},
     )

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from ruamel.yaml import YAML
+
 from doogie_proxy import policy as policy_module
 from doogie_proxy.app import running
 from doogie_proxy.auth import hash_token
 from doogie_proxy.identity import Keyring
 from doogie_proxy.settings import Settings
-from ruamel.yaml import YAML
-
 from tests.support.recording_engine import RecordingEngine
 
 ENGINE_SOCKET = os.environ.get("DOOGIE_ENGINE_SOCKET", "/var/run/docker.sock")

@@ -24,7 +24,8 @@ class RecordingEngine:
         self.path = path
         self.requests: list[EngineRequest] = []
         self._engine_socket = engine_socket
-        self._connections: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._accept, self.path)
@@ -34,10 +35,10 @@ class RecordingEngine:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._server.close()
-        for task in self._connections:
-            task.cancel()
-        if self._connections:
-            await asyncio.wait(self._connections)
+        for writer in self._writers:
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._server.wait_closed()
         self.path.unlink(missing_ok=True)
 
@@ -53,20 +54,21 @@ class RecordingEngine:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a connection is always handled in a task")
-        self._connections.add(task)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        engine_reader, engine_writer = await asyncio.open_unix_connection(self._engine_socket)
+        pair = {writer, engine_writer}
+        self._writers |= pair
         try:
-            engine_reader, engine_writer = await asyncio.open_unix_connection(self._engine_socket)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._requests(reader, engine_writer))
-                    group.create_task(_copy(engine_reader, writer))
-            finally:
-                engine_writer.close()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._requests(reader, engine_writer))
+                group.create_task(_copy(engine_reader, writer))
         except* OSError:
             pass  # either side went away: so does the other
         finally:
-            writer.close()
-            self._connections.discard(task)
+            self._writers -= pair
+            for one in pair:
+                one.close()
 
     async def _requests(self, reader: asyncio.StreamReader, engine: asyncio.StreamWriter) -> None:
         while True:

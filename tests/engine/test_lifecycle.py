@@ -1,0 +1,267 @@
+"""Start, stop, status, leases, adoption: every container is accounted for."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from tests.support.harness import (
+    OTHER_TOKEN,
+    TOKEN,
+    TOOLBOX,
+    ProxyUnderTest,
+    assert_nothing_left,
+    containers_of,
+    docker,
+    inspect,
+    policy_document,
+    proxy_under_test,
+    toolbox_rule,
+)
+
+
+async def test_twenty_parallel_starts_of_one_name_make_one_container(proxy: ProxyUnderTest) -> None:
+    statuses = await asyncio.gather(*(proxy.start("box", "sleep") for _ in range(20)))
+    assert len({status["container_id"] for status in statuses}) == 1
+    assert len(containers_of(proxy.instance)) == 1
+    assert len(proxy.recorder.creates()) == 1
+
+
+async def test_start_stop_stop_start_needs_no_pause(proxy: ProxyUnderTest) -> None:
+    first = await proxy.start("box", "sleep")
+    assert (await proxy.stop("box"))["state"] == "absent"
+    assert containers_of(proxy.instance) == []
+    assert (await proxy.stop("box"))["state"] == "absent"
+    second = await proxy.start("box", "sleep")
+    assert second["container_id"] != first["container_id"]
+
+
+async def test_first_start_answers_201_the_same_again_200_another_spec_409(proxy: ProxyUnderTest) -> None:
+    await proxy.start("box", "sleep")
+    request = {"image": TOOLBOX, "args": ["sleep"]}
+    again = await proxy.call("POST", "/v1/servers/box/start", request)
+    assert again.status == 200
+    other = await proxy.call("POST", "/v1/servers/box/start", {**request, "env": {"GREETING": "hi"}})
+    assert (other.status, other.problem) == (409, "spec-conflict")
+    await proxy.stop("box")
+    created = await proxy.call("POST", "/v1/servers/box/start", {**request, "env": {"GREETING": "hi"}})
+    assert created.status == 201
+    await proxy.stop("box")
+
+
+async def test_start_without_waiting_answers_202_and_the_server_comes_up(proxy: ProxyUnderTest) -> None:
+    answer = await proxy.call("POST", "/v1/servers/box/start?wait=none", {"image": TOOLBOX, "args": ["sleep"]})
+    assert answer.status == 202
+    await proxy.until("box", "running")
+    await proxy.stop("box")
+
+
+async def test_dry_run_tells_rule_and_limits_and_creates_nothing(proxy: ProxyUnderTest) -> None:
+    answer = await proxy.call("POST", "/v1/servers/box/start?dry_run=1", {"image": "doogie-test/toolbox"})
+    assert answer.status == 200
+    assert answer.json["rule"] == "toolbox"
+    assert answer.json["image"] == TOOLBOX
+    assert answer.json["limits"]["memory_bytes"] == 256 * 2**20
+    assert proxy.recorder.about_containers() == []
+
+
+async def test_status_says_what_runs_and_the_list_is_the_callers_own(proxy: ProxyUnderTest) -> None:
+    status = await proxy.start("box", "sleep")
+    assert status["state"] == "running"
+    assert status["rule"] == "toolbox"
+    assert status["image"] == TOOLBOX
+    assert status["container_id"] == containers_of(proxy.instance)[0]
+    assert status["stdio"] == {"attached": False}
+    listed = await proxy.call("GET", "/v1/servers")
+    assert [server["name"] for server in listed.json["servers"]] == ["box"]
+    of_other = await proxy.call("GET", "/v1/servers", token=OTHER_TOKEN)
+    assert of_other.json == {"servers": []}
+
+
+async def test_another_clients_server_is_the_same_404_as_none(proxy: ProxyUnderTest) -> None:
+    await proxy.start("box", "sleep")
+    theirs = await proxy.call("GET", "/v1/servers/box", token=OTHER_TOKEN)
+    none = await proxy.call("GET", "/v1/servers/nix", token=OTHER_TOKEN)
+    assert theirs.status == none.status == 404
+    assert {**theirs.json, "request_id": ""} == {
+        **none.json,
+        "request_id": "",
+        "detail": none.json["detail"].replace("nix", "box"),
+    }
+    await proxy.start("box", "sleep", token=OTHER_TOKEN)  # the same name, another namespace
+    assert len(containers_of(proxy.instance)) == 2
+
+
+async def test_exit_is_told_with_code_and_last_stderr_and_logs_outlive_it(proxy: ProxyUnderTest) -> None:
+    await proxy.start("box", "exit", "3")
+    status = await proxy.until("box", "exited")
+    assert status["exit"]["reason"] == "exited"
+    assert status["exit"]["code"] == 3
+    assert status["exit"]["signal"] is None
+    logs = await proxy.call("GET", "/v1/servers/box/logs")
+    assert logs.status == 200
+    assert logs.text == status["exit"]["stderr_tail"] == "exiting with code 3\n"
+    again = await proxy.start("box", "exit", "3")
+    assert again["state"] in ("running", "exited")
+
+
+async def test_server_that_ignores_sigterm_is_gone_after_its_grace(proxy: ProxyUnderTest) -> None:
+    await proxy.start("stubborn", "ignore-term")
+    async with proxy.stdio("stubborn") as ws:  # it has installed its handler once it says so
+        await ws.receive(timeout=20)
+    answer = await proxy.call("POST", "/v1/servers/stubborn/stop", {"grace_s": 1})
+    assert answer.json["exit"]["signal"] == "SIGKILL"
+    assert answer.json["exit"]["reason"] == "stopped"
+    assert containers_of(proxy.instance) == []
+    proxy.started.clear()
+
+
+async def test_server_whose_output_is_stalled_can_be_stopped(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(stdio={"buffer": "64KiB", "max_message": "64KiB"})
+    async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
+        await proxy.start("flood", "flood")
+        async with proxy.stdio("flood") as ws:
+            await ws.receive(timeout=20)  # reads one message, then no more
+            async with asyncio.timeout(20):
+                await proxy.stop("flood")
+
+
+async def test_failed_start_leaves_nothing_and_shows_none_of_the_engines_words(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(network="doogie-test-no-such-network")
+    async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
+        answer = await proxy.call("POST", "/v1/servers/box/start", {"image": TOOLBOX, "args": ["sleep"]})
+        assert (answer.status, answer.problem) == (502, "engine-error")
+        assert "doogie-test-no-such-network" not in answer.text
+        assert containers_of(proxy.instance) == []
+        assert (await proxy.call("GET", "/v1/servers/box")).status == 404
+
+
+async def test_client_that_hangs_up_during_start_leaves_a_server_it_can_find(proxy: ProxyUnderTest) -> None:
+    start = asyncio.create_task(proxy.start("box", "sleep"))
+    async with asyncio.timeout(20):
+        while not proxy.recorder.creates():
+            await asyncio.sleep(0.001)
+    start.cancel()
+    await asyncio.wait([start])
+    await proxy.until("box", "running")
+    await proxy.stop("box")
+
+
+async def test_nobody_attached_for_detached_ttl_ends_the_server(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(lifetime={"detached_ttl_s": 1, "keep_exited_s": 3600})
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.1) as proxy:
+        await proxy.start("idle", "sleep")
+        status = await proxy.until("idle", "exited")
+        assert status["exit"]["reason"] == "lease_detached"
+        await proxy.stop("idle")
+
+
+async def test_attached_server_outlives_detached_ttl_but_not_its_max_age(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(lifetime={"detached_ttl_s": 1, "max_age_s": 4, "keep_exited_s": 3600})
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.1) as proxy:
+        await proxy.start("busy", "sleep")
+        async with proxy.stdio("busy") as ws:
+            status = await proxy.until("busy", "exited")
+            assert status["exit"]["reason"] == "lease_max_age"
+            await ws.receive(timeout=5)
+        await proxy.stop("busy")
+
+
+async def test_dead_container_is_removed_once_kept_long_enough(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(lifetime={"keep_exited_s": 0})
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.1) as proxy:
+        await proxy.start("box", "exit", "0")
+        async with asyncio.timeout(20):
+            while await asyncio.to_thread(containers_of, proxy.instance):
+                await asyncio.sleep(0.02)
+        assert (await proxy.call("GET", "/v1/servers/box")).status == 404
+
+
+async def test_next_proxy_adopts_what_runs_and_what_has_exited(engine: str, tmp_path: Path) -> None:
+    document = policy_document(toolbox_rule())
+    async with proxy_under_test(tmp_path, document, leave_running=True) as first:
+        running = await first.start("alive", "echo-lines")
+        await first.start("dead", "exit", "3")
+        await first.until("dead", "exited")
+    async with proxy_under_test(tmp_path, document, instance=first.instance) as second:
+        status = (await second.call("GET", "/v1/servers/alive")).json
+        assert (status["state"], status["container_id"]) == ("running", running["container_id"])
+        async with second.stdio("alive") as ws:
+            await ws.send_bytes(b"\x00still there?\n")
+            assert (await ws.receive(timeout=20)).data == b"\x01still there?\n"
+        dead = (await second.call("GET", "/v1/servers/dead")).json
+        assert (dead["state"], dead["exit"]["code"]) == ("exited", 3)
+        assert dead["exit"]["stderr_tail"] == "exiting with code 3\n"
+        same = await second.call("POST", "/v1/servers/alive/start", {"image": TOOLBOX, "args": ["echo-lines"]})
+        assert same.status == 200
+        await second.stop("alive")
+        await second.stop("dead")
+
+
+async def test_server_without_replay_ends_with_the_proxy_and_leaves_nothing(engine: str, tmp_path: Path) -> None:
+    document = policy_document(toolbox_rule(stdio={"replay": "none"}))
+    async with proxy_under_test(tmp_path, document, leave_running=True) as proxy:
+        await proxy.start("box", "cat")
+    await assert_nothing_left(proxy.instance)
+
+
+async def test_container_that_was_created_but_never_started_is_removed_at_start_up(engine: str, tmp_path: Path) -> None:
+    document = policy_document(toolbox_rule())
+    async with proxy_under_test(tmp_path, document) as first:
+        await first.start("box", "sleep")
+        body = first.recorder.creates()[0].body
+        await first.stop("box")
+    docker_labels = [f"--label={key}={value}" for key, value in body["Labels"].items()]
+    docker("create", *docker_labels, body["Image"], "sleep")  # a crash between create and start
+    assert len(containers_of(first.instance)) == 1
+    async with proxy_under_test(tmp_path, document, instance=first.instance) as second:
+        assert (await second.call("GET", "/v1/servers")).json == {"servers": []}
+
+
+async def test_container_with_copied_or_forged_labels_is_reported_and_never_touched(
+    engine: str, tmp_path: Path
+) -> None:
+    document = policy_document(toolbox_rule())
+    async with proxy_under_test(tmp_path, document) as first:
+        await first.start("box", "sleep")
+        labels = first.recorder.creates()[0].body["Labels"]
+        await first.stop("box")
+    forged = [f"--label={key}={value}" for key, value in {**labels, "io.doogie.client": "other"}.items()]
+    container_id = docker("create", *forged, TOOLBOX, "sleep")
+    try:
+        async with proxy_under_test(
+            tmp_path, document, instance=first.instance, leave_running=True, sweep_interval_s=0.1
+        ) as second:
+            for token in (TOKEN, OTHER_TOKEN):
+                listed = await second.call("GET", "/v1/servers", token=token)
+                assert listed.json == {"servers": []}
+            paths = [request.path for request in second.recorder.about_containers()]
+            assert paths == [], "the engine was asked to change nothing"
+    finally:
+        docker("rm", "-f", container_id)
+
+
+async def test_changed_policy_marks_what_runs_as_outdated(engine: str, tmp_path: Path) -> None:
+    document = policy_document(toolbox_rule())
+    async with proxy_under_test(tmp_path, document, leave_running=True) as first:
+        assert (await first.start("box", "sleep"))["outdated"] is False
+    changed = policy_document(toolbox_rule(resources={"pids": 32}))
+    async with proxy_under_test(tmp_path, changed, instance=first.instance) as second:
+        assert (await second.call("GET", "/v1/servers/box")).json["outdated"] is True
+        await second.stop("box")
+
+
+async def test_container_removed_behind_the_proxys_back_is_told_as_ended_by_the_engine(
+    engine: str, tmp_path: Path
+) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule()), sweep_interval_s=0.1) as proxy:
+        status = await proxy.start("box", "sleep")
+        docker("rm", "-f", status["container_id"])
+        assert (await proxy.until("box", "exited"))["exit"]["reason"] in ("engine", "exited")
+        await proxy.start("box", "sleep")
+
+
+async def test_secret_values_are_on_no_label_and_only_the_request_is_in_env(proxy: ProxyUnderTest) -> None:
+    status = await proxy.start("box", "print-env", env={"GREETING": "planted-secret"})
+    container = inspect(status["container_id"])
+    assert "planted-secret" not in json.dumps(container["Config"]["Labels"])
+    assert "GREETING=planted-secret" in container["Config"]["Env"]
