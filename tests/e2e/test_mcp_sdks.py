@@ -1,6 +1,5 @@
 """The MCP SDKs, unmodified, against real MCP servers through a real proxy."""
 
-import asyncio
 import json
 
 import pytest
@@ -22,20 +21,13 @@ async def ticket_url(proxy: ProxyUnderTest, name: str) -> str:
     return f"{proxy.tcp_url.replace('http', 'ws', 1)}/v1/servers/{name}/stdio?ticket={issued.json['ticket']}"
 
 
-async def detached(proxy: ProxyUnderTest, name: str) -> None:
-    """Wait until nobody is attached to a server that still runs."""
-    async with asyncio.timeout(10):
-        while (await proxy.until(name, "running"))["stdio"]["attached"]:
-            await asyncio.sleep(0.02)
-
-
 async def check_program(command: list[str], proxy: ProxyUnderTest, server: McpServer) -> None:
     await proxy.start(server.name, image=server.image)
     url = await ticket_url(proxy, server.name)
     done = await run(*command, url, server.tool, server.arguments_json)
     assert done.code == 0, done.stderr
     server.check(json.loads(done.stdout))
-    await detached(proxy, server.name)
+    await proxy.until_detached(server.name)
 
 
 @each_server

@@ -28,6 +28,14 @@ def to_stderr() -> None:
         write_all(2, data)
 
 
+def tee(code: str) -> None:
+    """Copy stdin to stdout and to stderr until EOF, then exit with a code."""
+    while data := os.read(0, CHUNK):
+        write_all(1, data)
+        write_all(2, data)
+    sys.exit(int(code))
+
+
 def exit_with(code: str) -> None:
     """Say so on stderr and exit with a code."""
     write_all(2, f"exiting with code {code}\n".encode())
@@ -77,6 +85,25 @@ def big(count: str) -> None:
     idle()
 
 
+def big_then_echo(count: str) -> None:
+    """One line of ``count`` bytes, then each line back as it comes."""
+    write_all(1, b"x" * int(count) + b"\n")
+    echo_lines()
+
+
+def count_to(count: str) -> None:
+    """The numbers below ``count``, a line each, then idle."""
+    for number in range(int(count)):
+        write_all(1, b"%d\n" % number)
+    idle()
+
+
+def exit_after_line(code: str) -> None:
+    """Wait for one line, then exit as ``exit`` does."""
+    sys.stdin.buffer.readline()
+    exit_with(code)
+
+
 def not_utf8() -> None:
     """A good line, one that is not UTF-8, a good one again; then idle."""
     write_all(1, b"before\n\xff\xfe\nafter\n")
@@ -101,6 +128,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cat": cat,
     "echo-lines": echo_lines,
     "stderr": to_stderr,
+    "tee": tee,
     "exit": exit_with,
     "ignore-term": ignore_term,
     "flood": flood,
@@ -109,6 +137,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "print-env": print_env,
     "print-args": lambda *_: print_args(),
     "big": big,
+    "big-then-echo": big_then_echo,
+    "count": count_to,
+    "exit-after-line": exit_after_line,
     "not-utf8": not_utf8,
     "hog-memory": hog_memory,
 }

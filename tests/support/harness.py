@@ -165,6 +165,12 @@ class ProxyUnderTest:
                     return answer.json
                 await asyncio.sleep(0.02)
 
+    async def until_detached(self, name: str, *, timeout_s: float = 10) -> None:
+        """Return once nobody is attached to the server, which must run."""
+        async with asyncio.timeout(timeout_s):
+            while (await self.until(name, "running"))["stdio"]["attached"]:
+                await asyncio.sleep(0.02)
+
 
 @asynccontextmanager
 async def proxy_under_test(
