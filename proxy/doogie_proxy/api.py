@@ -181,7 +181,8 @@ class Api:
         session = Session(server.hub, CODECS[subprotocol](), close_timeout_s=self._settings.close_timeout_s)
         ws = web.WebSocketResponse(
             protocols=(subprotocol,),
-            max_msg_size=server.hub.max_message_bytes + 1,  # the channel byte is not part of the message
+            # The channel byte is not part of the message, and aiohttp refuses at this size already.
+            max_msg_size=server.hub.max_message_bytes + 2,
             compress=False,
             timeout=self._settings.close_timeout_s,
         )

@@ -100,8 +100,9 @@ class McpCodec:
 
     async def send_next(self, hub: StdioHub, ws: web.WebSocketResponse) -> bool:
         """See ``Codec``."""
-        if not hub.stdout.skip_to_line_start():
-            return False
+        if rest := hub.stdout.rest_of_line():
+            hub.consume_stdout(rest)
+            return True
         line = hub.stdout.peek_line()
         if (length := len(hub.stdout if line is None else line)) > hub.max_message_bytes:
             # Taken, whole or as far as it came, so that the next session does not fail on the same line.
@@ -162,6 +163,7 @@ class Session(Seat):
             await asyncio.wait(tasks)
         ending = done.pop().result()
         self.code = ending.code
+        self._hub.leave_seat(self)  # before the handshake: a client that does not read must not hold it
         try:
             async with asyncio.timeout(self._close_timeout_s):
                 await ws.close(code=ending.code, message=ending.reason.encode())

@@ -50,12 +50,12 @@ class StdoutBuffer:
         self._searched = end
         return self.peek(end)
 
-    def skip_to_line_start(self) -> bool:
-        """Drop the rest of a line whose beginning another client took; False while its end has not come."""
-        if not self._at_line_start:
-            line = self.peek_line()
-            self.consume(len(self) if line is None else len(line) + 1)
-        return self._at_line_start
+    def rest_of_line(self) -> int:
+        """How many of the waiting bytes belong to a line whose beginning a client has taken."""
+        if self._at_line_start:
+            return 0
+        line = self.peek_line()
+        return len(self) if line is None else len(line) + 1
 
     def consume(self, count: int) -> None:
         """Take ``count`` bytes off the front: a client has them."""

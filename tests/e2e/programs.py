@@ -36,4 +36,4 @@ async def run(*command: object, stdin: bytes = b"", environment: Mapping[str, st
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return Finished(await process.wait(), stdout, stderr.decode())
+    return Finished(await process.wait(), stdout, stderr.decode(errors="replace"))

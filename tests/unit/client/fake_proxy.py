@@ -115,3 +115,4 @@ async def join_process(socket: web.WebSocketResponse, *argv: str) -> None:
         pass  # the process is gone; its end is told by `ending`
     finally:
         await asyncio.gather(ending, return_exceptions=True)
+        process._transport.close()  # type: ignore[attr-defined] # output nobody took would keep the pipes open
