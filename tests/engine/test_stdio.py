@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -16,6 +17,7 @@ from doogie_contract.channels import Channel, CloseCode
 from tests.support.harness import ProxyUnderTest, policy_document, proxy_under_test, toolbox_rule
 
 MIB = 2**20
+WebSocket = ClientWebSocketResponse[Any]
 BIG = {"max_message": "32MiB", "buffer": "32MiB"}
 
 
@@ -39,7 +41,7 @@ class Received:
         return channels.decode_exit_status(bytes(self.output[Channel.STATUS])).code
 
 
-async def receive_all(ws: ClientWebSocketResponse, *, timeout_s: float = 60) -> Received:
+async def receive_all(ws: WebSocket, *, timeout_s: float = 60) -> Received:
     received = Received()
     async with asyncio.timeout(timeout_s):
         async for message in ws:
@@ -50,7 +52,7 @@ async def receive_all(ws: ClientWebSocketResponse, *, timeout_s: float = 60) -> 
     return received
 
 
-async def closed_with(ws: ClientWebSocketResponse) -> int | None:
+async def closed_with(ws: WebSocket) -> int | None:
     """The close code, after whatever else comes."""
     async with asyncio.timeout(30):
         async for _ in ws:
@@ -167,7 +169,7 @@ async def test_message_above_the_rules_limit_closes_with_1009(engine: str, tmp_p
             assert await closed_with(ws) == CloseCode.MESSAGE_TOO_BIG
 
 
-async def drain_bytes(ws: ClientWebSocketResponse, count: int) -> bytes:
+async def drain_bytes(ws: WebSocket, count: int) -> bytes:
     """The next ``count`` bytes of stdout."""
     output = bytearray()
     while len(output) < count:

@@ -180,6 +180,8 @@ async def proxy_under_test(
     instance: str | None = None,
     key: str | None = None,
     leave_running: bool = False,
+    wait_ready: bool = True,
+    replace_in_answers: tuple[bytes, bytes] | None = None,
     **settings: Any,
 ) -> AsyncIterator[ProxyUnderTest]:
     """Run a proxy in this process, on a unix socket and a loopback port, its engine behind a recorder.
@@ -190,20 +192,20 @@ async def proxy_under_test(
     instance = instance or "t" + uuid.uuid4().hex[:12]
     text = json.dumps(document)  # JSON is YAML
     async with AsyncExitStack() as stack:
-        recorder = await stack.enter_async_context(
-            RecordingEngine(directory / f"engine-{uuid.uuid4().hex[:6]}.sock", ENGINE_SOCKET)
-        )
+        engine = directory / f"engine-{uuid.uuid4().hex[:6]}.sock"
+        recorder = await stack.enter_async_context(RecordingEngine(engine, ENGINE_SOCKET, replace=replace_in_answers))
         socket = directory / f"proxy-{uuid.uuid4().hex[:6]}.sock"
         configured = Settings(
-            listen=f"unix://{socket},tcp://127.0.0.1:0", engine=f"unix://{recorder.path}", instance=instance, **settings
+            listen=f"unix://{socket},tcp://127.0.0.1:0", engine=f"unix://{engine}", instance=instance, **settings
         )
         keyring = Keyring([bytes.fromhex(key or "ab" * 32)])
         urls = await stack.enter_async_context(running(configured, policy_module.parse(text), keyring))
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))))
         proxy = ProxyUnderTest(instance, socket, urls[1], http, recorder)
-        async with asyncio.timeout(30):
-            while (await proxy.call("GET", "/readyz")).status != 200:
-                await asyncio.sleep(0.02)
+        if wait_ready:
+            async with asyncio.timeout(30):
+                while (await proxy.call("GET", "/readyz")).status != 200:
+                    await asyncio.sleep(0.02)
         try:
             yield proxy
         finally:

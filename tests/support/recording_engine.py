@@ -18,10 +18,16 @@ class EngineRequest:
 
 
 class RecordingEngine:
-    """``async with RecordingEngine(listen_on, real_socket) as recorder``: every byte passes both ways unchanged."""
+    """``async with RecordingEngine(listen_on, real_socket) as recorder``: every byte passes both ways.
 
-    def __init__(self, path: Path, engine_socket: str) -> None:
+    ``replace`` is the one exception: it exchanges bytes in the engine's answers for others of the same length.
+    """
+
+    def __init__(self, path: Path, engine_socket: str, *, replace: tuple[bytes, bytes] | None = None) -> None:
         self.path = path
+        self._replace = replace
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self.requests: list[EngineRequest] = []
         self._engine_socket = engine_socket
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,6 +47,14 @@ class RecordingEngine:
             await asyncio.wait(self._tasks)
         await self._server.wait_closed()
         self.path.unlink(missing_ok=True)
+
+    def stall(self) -> None:
+        """Let nothing through any more; connections stay open, as with an engine that hangs."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Let everything through that has waited."""
+        self._flowing.set()
 
     def about_containers(self) -> list[EngineRequest]:
         """What was asked of the engine that could change something, in order."""
@@ -62,7 +76,7 @@ class RecordingEngine:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._requests(reader, engine_writer))
-                group.create_task(_copy(engine_reader, writer))
+                group.create_task(self._copy(engine_reader, writer, self._replace))
         except* OSError:
             pass  # either side went away: so does the other
         finally:
@@ -82,18 +96,21 @@ class RecordingEngine:
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             path = "/" + target.split("/", 2)[2] if target.startswith("/v1.") else target
             self.requests.append(EngineRequest(method, path, json.loads(body) if body else None))
+            await self._flowing.wait()
             engine.write(head + body)
             await engine.drain()
             if headers.get("upgrade"):  # hijacked: from here on it is a stream
-                await _copy(reader, engine)
+                await self._copy(reader, engine)
                 return
         if engine.can_write_eof():
             engine.write_eof()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, replace: tuple[bytes, bytes] | None = None
+    ) -> None:
+        while data := await reader.read(65536):
+            await self._flowing.wait()
+            writer.write(data.replace(*replace) if replace else data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
