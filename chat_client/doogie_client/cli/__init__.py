@@ -12,7 +12,7 @@ import sys
 def main() -> None:
     """Entry point; ``doogie --help`` documents commands and exit codes."""
     try:
-        from doogie_client.cli.app import run
+        from doogie_client.cli.app import app
     except ModuleNotFoundError as exc:
         sys.exit(f"doogie: {exc.name} is not installed: pip install 'doogie-client[cli]'")
-    run()
+    app()

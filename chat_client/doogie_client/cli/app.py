@@ -57,16 +57,6 @@ Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Lo
 Tail = Annotated[int, typer.Option("--tail", metavar="LINES", min=0, help="How many of the last lines.")]
 
 
-def run() -> None:
-    """Run the command line of this process."""
-    try:
-        app()
-    except BrokenPipeError:
-        # Nobody reads stdout any more, which is no fault; Python's own flush at exit must not find out again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_BROKEN_PIPE)
-
-
 @app.callback()
 def connection(
     ctx: typer.Context,
@@ -273,6 +263,10 @@ def _run(ctx: typer.Context, work: _Work[_T]) -> _T:
         raise typer.Exit(EXIT_TERMINATED) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        # Nobody reads stdout any more, which is no fault; Python's own flush at exit must not find out again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_BROKEN_PIPE) from None
 
 
 def _usage(message: str) -> NoReturn:

@@ -109,10 +109,10 @@ async def join_process(socket: web.WebSocketResponse, *argv: str) -> None:
                 await stdin.drain()
             elif channel is Channel.CLOSE:
                 stdin.close()
-        if process.returncode is None and not ending.done():
-            process.kill()
     except ConnectionError:
         pass  # the process is gone; its end is told by `ending`
     finally:
+        if process.returncode is None and (socket.closed or ending.done()):
+            process.kill()
         await asyncio.gather(ending, return_exceptions=True)
         process._transport.close()  # type: ignore[attr-defined] # output nobody took would keep the pipes open
