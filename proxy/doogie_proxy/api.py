@@ -184,6 +184,7 @@ class Api:
             # The channel byte is not part of the message, and aiohttp refuses at this size already.
             max_msg_size=server.hub.max_message_bytes + 2,
             compress=False,
+            autoclose=False,  # the session answers a close itself; else it is cut off before it knows how it ended
             timeout=self._settings.close_timeout_s,
         )
         try:

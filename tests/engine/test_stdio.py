@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from structlog.testing import capture_logs
 
 from doogie_contract import channels
 from doogie_contract.channels import Channel, CloseCode
@@ -350,6 +351,17 @@ async def test_what_is_known_before_the_upgrade_is_an_http_problem(proxy: ProxyU
         async with proxy.stdio("echo", token="wrong"):
             pass
     assert denied.value.status == 401
+
+
+async def test_client_that_detaches_is_not_logged_as_lost(proxy: ProxyUnderTest) -> None:
+    await proxy.start("echo", "echo-lines")
+    with capture_logs() as logs:
+        async with proxy.stdio("echo"):
+            pass
+        async with asyncio.timeout(10):
+            while not (ends := [(log["event"], log.get("code"), log.get("status")) for log in logs])[1:]:
+                await asyncio.sleep(0.01)
+    assert ends == [("stdio_session", CloseCode.NORMAL, None), ("request", None, 101)]
 
 
 async def test_ticket_in_the_url_opens_the_stream_once(proxy: ProxyUnderTest) -> None:
