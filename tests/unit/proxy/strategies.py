@@ -1,7 +1,8 @@
 """Policies and requests for hypothesis: valid by construction, close enough to each other to be admitted often."""
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -19,101 +20,104 @@ PATTERNS = ["", "a", "[a-z]+", "--tz=[A-Za-z_/]+", "--(?:x|y)=.*", "(?:ab)*c?", 
 """Mean the same to Rust's engine and Python's, so that an oracle may use Python's."""
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-
-
-def matching(patterns: list[str]) -> st.SearchStrategy[str]:
-    """Arguments that one of ``patterns`` matches as a whole."""
-    return st.sampled_from(patterns).flatmap(
-        lambda pattern: st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True).filter(
-            lambda text: "\0" not in text
-        )
-    )
-
-
-arguments = texts | matching(PATTERNS)
 hex_digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
-def rule_images(*, tags: bool) -> st.SearchStrategy[str]:
-    """References as a rule may list them: with a digest, or, with ``tags``, with a tag alone."""
-    tag = st.sampled_from(["", *(f":{tag}" for tag in TAGS)])
-    pinned = st.builds("{}{}@{}".format, st.sampled_from(REPOS), tag, st.sampled_from(DIGESTS))
-    if not tags:
-        return pinned
-    return pinned | st.builds("{}:{}".format, st.sampled_from(REPOS), st.sampled_from(TAGS))
+@functools.cache
+def _matching_one(pattern: str) -> st.SearchStrategy[str]:
+    return st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True).filter(lambda text: "\0" not in text)
 
+
+def matching(patterns: Sequence[str]) -> st.SearchStrategy[str]:
+    """Arguments that one of ``patterns`` matches as a whole."""
+    return st.sampled_from(patterns).flatmap(_matching_one)
+
+
+arguments = texts | matching(PATTERNS)
+
+_optional_tags = st.sampled_from(["", *(f":{tag}" for tag in TAGS)])
+_digest_images = st.builds("{}{}@{}".format, st.sampled_from(REPOS), _optional_tags, st.sampled_from(DIGESTS))
+_tag_images = st.builds("{}:{}".format, st.sampled_from(REPOS), st.sampled_from(TAGS))
+rule_images = _digest_images | _tag_images
+"""References as a rule may list them; those with a tag alone need ``allow_tags``."""
 
 asked_images = st.builds(
     "{}{}{}".format,
     st.sampled_from(REPOS),
-    st.sampled_from(["", *(f":{tag}" for tag in TAGS)]),
+    _optional_tags,
     st.sampled_from(["", *(f"@{digest}" for digest in DIGESTS)]),
 )
 
+_sizes = st.integers(2**12, 2**32)
+_resources = st.fixed_dictionaries(
+    {},
+    optional={
+        "memory": st.integers(6 * 2**20, 2**50),
+        "cpus": st.floats(0.01, 1024) | st.integers(1, 1024),
+        "pids": st.integers(1, 2**20),
+        "tmp": _sizes,
+        "shm": _sizes,
+        "nofile": st.integers(16, 2**20),
+    },
+)
+_stdio = st.builds(
+    lambda max_message, more, replay: {"max_message": max_message, "buffer": max_message + more, "replay": replay},
+    _sizes,
+    st.integers(0, 2**40),
+    st.sampled_from(["engine-log", "none"]),
+)
+_args = st.fixed_dictionaries(
+    {},
+    optional={
+        "prefix": st.lists(texts, max_size=2),
+        "max": st.integers(0, 4),
+        "patterns": st.lists(st.sampled_from(PATTERNS), max_size=3),
+        "any": st.booleans(),
+    },
+)
+_env = st.builds(
+    lambda allow, fixed: {"allow": sorted(allow - fixed.keys()), "fixed": fixed},
+    st.sets(st.sampled_from(ENV_NAMES)),
+    st.dictionaries(st.sampled_from(ENV_NAMES), texts, max_size=2),
+)
+_ids = st.integers(1, 999_999_999)
 
-@st.composite
-def rules(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    """One rule as a document; what it leaves out has its default."""
-    allow_tags = draw(st.booleans())
-    allowed = draw(st.sets(st.sampled_from(ENV_NAMES)))
-    fixed = draw(st.dictionaries(st.sampled_from(ENV_NAMES), texts, max_size=2))
-    sizes = st.integers(2**12, 2**32)
-    max_message = draw(sizes)
-    optional: Mapping[str, st.SearchStrategy[object]] = {
-        "network": st.sampled_from(["none", "tools", "mcp_net"]),
-        "user": st.builds("{}:{}".format, st.integers(1, 999_999_999), st.integers(1, 999_999_999)),
-        "resources": st.fixed_dictionaries(
-            {},
-            optional={
-                "memory": st.integers(6 * 2**20, 2**50),
-                "cpus": st.floats(0.01, 1024) | st.integers(1, 1024),
-                "pids": st.integers(1, 2**20),
-                "tmp": sizes,
-                "shm": sizes,
-                "nofile": st.integers(16, 2**20),
-            },
-        ),
-        "stdio": st.fixed_dictionaries(
-            {"max_message": st.just(max_message), "buffer": st.integers(max_message, 2**40)},
-            optional={"replay": st.sampled_from(["engine-log", "none"])},
-        ),
-        "lifetime": st.fixed_dictionaries({}, optional={"stop_grace_s": st.integers(0, 300)}),
-    }
-    return draw(
-        st.fixed_dictionaries(
-            {
-                "name": st.just(name),
-                "images": st.lists(rule_images(tags=allow_tags), min_size=1, max_size=3),
-                "allow_tags": st.just(allow_tags),
-                "args": st.fixed_dictionaries(
-                    {},
-                    optional={
-                        "prefix": st.lists(texts, max_size=2),
-                        "max": st.integers(0, 4),
-                        "patterns": st.lists(st.sampled_from(PATTERNS), max_size=3),
-                        "any": st.booleans(),
-                    },
-                ),
-                "env": st.just({"allow": sorted(allowed - fixed.keys()), "fixed": fixed}),
-            },
-            optional=optional,
-        )
+
+def _rules(images: st.SearchStrategy[str], *, allow_tags: bool) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(
+        {
+            "images": st.lists(images, min_size=1, max_size=3),
+            "allow_tags": st.just(allow_tags),
+            "args": _args,
+            "env": _env,
+        },
+        optional={
+            "network": st.sampled_from(["none", "tools", "mcp_net"]),
+            "user": st.builds("{}:{}".format, _ids, _ids),
+            "resources": _resources,
+            "stdio": _stdio,
+            "lifetime": st.fixed_dictionaries({}, optional={"stop_grace_s": st.integers(0, 300)}),
+        },
     )
 
 
-@st.composite
-def policies(draw: st.DrawFn) -> Policy:
-    """A policy of up to three rules, all of which client ``chat`` may use, in any order."""
-    names = ["a", "b", "c"][: draw(st.integers(1, 3))]
-    order = draw(st.permutations(names))
+rules = _rules(rule_images, allow_tags=True) | _rules(_digest_images, allow_tags=False)
+"""Rules as documents, without their name; what they leave out has its default."""
+
+
+def _policy(documents: list[dict[str, Any]], order: Sequence[str]) -> Policy:
+    names = [name for name in order if ord(name) - ord("a") < len(documents)]
     return Policy.model_validate(
         {
             "version": 1,
-            "clients": {"chat": {"token_sha256": ["0" * 64], "rules": order}},
-            "rules": [draw(rules(name)) for name in names],
+            "clients": {"chat": {"token_sha256": ["0" * 64], "rules": names}},
+            "rules": [{"name": name, **document} for name, document in zip("abc", documents, strict=False)],
         }
     )
 
+
+policies = st.builds(_policy, st.lists(rules, min_size=1, max_size=3), st.permutations("abc"))
+"""Policies of up to three rules, all of which client ``chat`` may use, in any order."""
 
 requests = st.builds(
     StartRequest,
@@ -124,9 +128,9 @@ requests = st.builds(
 
 
 @st.composite
-def admissions(draw: st.DrawFn) -> Admitted:
+def _admissions(draw: st.DrawFn) -> Admitted:
     """An admitted request: the arguments and the environment follow the rule that is to admit it."""
-    policy = draw(policies())
+    policy = draw(policies)
     rule = policy.rules_of("chat")[0]
     asked = draw(st.sampled_from(rule.images).map(lambda image: image.partition("@")[0]) | st.sampled_from(rule.images))
     args: list[str] = []
@@ -139,6 +143,8 @@ def admissions(draw: st.DrawFn) -> Admitted:
     assert isinstance(decision, Admitted), decision
     return decision
 
+
+admissions = _admissions()
 
 _path_parts = st.sampled_from(["data", "var", "tmp", "proc", "sys", "dev", "..", ".", "", "etc", "shm", "a:b", "ä"])
 volumes = st.builds(

@@ -65,7 +65,7 @@ def test_the_schema_refuses_what_is_no_size(size: object) -> None:
 
 
 @settings(max_examples=25)  # jsonschema is slow
-@given(policies())
+@given(policies)
 def test_the_schema_accepts_every_policy_that_the_code_accepts(policy: Policy) -> None:
     document = json.loads(policy.model_dump_json())
     assert [error.message for error in validator.iter_errors(document)] == []

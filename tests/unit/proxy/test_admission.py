@@ -1,0 +1,295 @@
+"""The decision, against an oracle that shares no code with it."""
+
+import re
+
+import pytest
+from hypothesis import event, example, given
+from hypothesis import strategies as st
+
+from doogie_contract.models import StartRequest
+from doogie_contract.problems import ProblemDetail
+from doogie_proxy.admission import Admitted, Denied, admit, plan_hash
+from doogie_proxy.policy import MAX_PATTERN_ARG_BYTES, ImageRef, Policy, Rule
+from tests.unit.proxy.strategies import admissions, policies, requests
+
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+def policy_of(*rules: dict[str, object], order: list[str] | None = None) -> Policy:
+    """A policy whose client ``chat`` may use ``rules``; a rule without an image has ``time``."""
+    documents = [{"images": [f"time@{A}"], **rule} for rule in rules]
+    names = order if order is not None else [str(rule["name"]) for rule in rules]
+    return Policy.model_validate(
+        {"version": 1, "clients": {"chat": {"token_sha256": ["0" * 64], "rules": names}}, "rules": documents}
+    )
+
+
+def decide(rule: dict[str, object], **request: object) -> Admitted | Denied:
+    """What a policy of this one rule says to this request."""
+    wanted = StartRequest.model_validate({"image": "time", **request})
+    return admit(policy_of({"name": "r", **rule}), "chat", wanted)
+
+
+def faults(rule: dict[str, object], **request: object) -> list[str]:
+    """Why this one rule does not admit this request; empty when it does."""
+    decision = decide(rule, **request)
+    if isinstance(decision, Admitted):
+        return []
+    assert {error.loc for error in decision.errors} == {"rules.r"}
+    return [error.msg for error in decision.errors]
+
+
+# ── which rule ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_rule_that_admits_the_whole_request_decides() -> None:
+    policy = policy_of(
+        {"name": "args_only", "args": {"any": True}},
+        {"name": "env_only", "env": {"allow": ["TZ"]}},
+        {"name": "both", "args": {"any": True}, "env": {"allow": ["TZ"]}},
+        {"name": "both_again", "args": {"any": True}, "env": {"allow": ["TZ"]}},
+    )
+    for request, rule in (
+        (StartRequest(image="time"), "args_only"),
+        (StartRequest(image="time", env={"TZ": "x"}), "env_only"),
+        (StartRequest(image="time", args=["x"], env={"TZ": "x"}), "both"),
+    ):
+        decision = admit(policy, "chat", request)
+        assert isinstance(decision, Admitted)
+        assert decision.rule.name == rule
+
+
+def test_rules_do_not_add_up() -> None:
+    policy = policy_of({"name": "a", "args": {"any": True}}, {"name": "b", "env": {"allow": ["TZ"]}})
+    decision = admit(policy, "chat", StartRequest(image="time", args=["x"], env={"TZ": "y"}))
+    assert decision == Denied(
+        [
+            ProblemDetail(loc="rules.a", msg="environment variable TZ is not allowed (allowed: none)"),
+            ProblemDetail(loc="rules.b", msg="takes no arguments"),
+        ]
+    )
+
+
+def test_a_rule_that_the_client_does_not_have_admits_nothing() -> None:
+    policy = policy_of({"name": "mine", "images": [f"other@{A}"]}, {"name": "theirs"}, order=["mine"])
+    decision = admit(policy, "chat", StartRequest(image="time"))
+    assert decision == Denied([ProblemDetail(loc="rules.mine", msg=f"image 'time' is not one of other@{A}")])
+
+
+def test_a_client_without_rules_is_told_so() -> None:
+    decision = admit(policy_of({"name": "r"}, order=[]), "chat", StartRequest(image="time"))
+    assert decision == Denied([ProblemDetail(loc="rules", msg="client 'chat' has no rules: add some to the policy")])
+
+
+# ── image ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("asked", ["time", f"time@{A}"])
+def test_an_image_without_a_tag_runs_the_pinned_one(asked: str) -> None:
+    decision = decide({}, image=asked)
+    assert isinstance(decision, Admitted)
+    assert str(decision.image) == f"time@{A}"
+
+
+@pytest.mark.parametrize("asked", [f"time@{B}", f"other@{A}", "time:latest", f"time:latest@{A}", "docker.io/time"])
+def test_another_image_is_denied_with_those_that_would_be_right(asked: str) -> None:
+    assert faults({}, image=asked) == [f"image {asked!r} is not one of time@{A}"]
+
+
+def test_a_tag_that_the_rule_pins_by_digest_runs_the_digest() -> None:
+    decision = decide({"images": [f"time:1@{A}"]}, image="time:1")
+    assert isinstance(decision, Admitted)
+    assert str(decision.image) == f"time@{A}"
+
+
+@pytest.mark.parametrize("asked", ["Time", "../time", "time:", f"time@{A[:-1]}", "--privileged", "-v"])
+def test_what_is_no_image_reference_is_denied_as_such(asked: str) -> None:
+    decision = decide({}, image=asked)
+    assert isinstance(decision, Denied)
+    [error] = decision.errors
+    assert error.loc == "image"
+    assert error.msg.startswith(f"{asked!r} is not an image reference")
+
+
+# ── arguments ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_arguments_are_denied_by_default() -> None:
+    assert faults({}, args=["x"]) == ["takes no arguments"]
+
+
+def test_the_prefix_comes_first_and_needs_no_pattern() -> None:
+    decision = decide({"args": {"prefix": ["serve", "--"], "patterns": ["[a-z]"], "max": 2}}, args=["a", "b"])
+    assert isinstance(decision, Admitted)
+    assert decision.args == ("serve", "--", "a", "b")
+
+
+def test_a_prefix_alone_allows_no_further_argument() -> None:
+    assert faults({"args": {"prefix": ["serve"]}}, args=["serve"]) == ["takes no arguments"]
+
+
+def test_each_argument_must_match_some_pattern_as_a_whole() -> None:
+    rule: dict[str, object] = {"args": {"patterns": ["--tz=[A-Z]+", "-v"]}}
+    assert faults(rule, args=["-v", "--tz=UTC", "-v"]) == []
+    assert faults(rule, args=["-v", "-vv", "x--tz=UTC", "--tz=UTC\n"]) == [
+        f"argument {index} ({arg!r}) matches none of '--tz=[A-Z]+', '-v'"
+        for index, arg in ((1, "-vv"), (2, "x--tz=UTC"), (3, "--tz=UTC\n"))
+    ]
+
+
+def test_too_many_arguments_are_denied_even_where_any_is_allowed() -> None:
+    assert faults({"args": {"any": True, "max": 2}}, args=["a"] * 3) == ["takes at most 2 arguments, not 3"]
+    assert faults({"args": {"any": True, "max": 2}}, args=["a"] * 2) == []
+
+
+def test_any_allows_every_argument_whatever_the_patterns_say() -> None:
+    assert faults({"args": {"any": True, "patterns": ["a"]}}, args=["b", "", "--privileged", "x" * 8192]) == []
+
+
+@pytest.mark.parametrize("character", ["a", "ä", "\U0001f600"])
+def test_patterns_apply_to_arguments_of_at_most_a_kibibyte(character: str) -> None:
+    rule: dict[str, object] = {"args": {"patterns": ["(?s).*"]}}
+    size = len(character.encode())
+    longest = character * (MAX_PATTERN_ARG_BYTES // size)
+    assert faults(rule, args=[longest]) == []
+    [fault] = faults(rule, args=[longest + character])
+    assert f"argument 0 ({len(longest.encode()) + size} bytes, more than the 1024 that patterns apply to)" in fault
+
+
+def test_a_long_argument_is_shortened_in_the_explanation() -> None:
+    [fault] = faults({"args": {"patterns": ["a"]}}, args=["b" * 1000])
+    assert fault == f"argument 0 ({'b' * 61 + '…'!r}) matches none of 'a'"
+
+
+# ── environment ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "PATH", "NODE_OPTIONS", "PYTHONPATH", "HTTPS_PROXY", "tz", "TZ_"])
+def test_a_variable_that_is_not_named_is_denied(name: str) -> None:
+    rule: dict[str, object] = {"env": {"allow": ["TZ", "LANG"]}}
+    assert faults(rule, env={name: ""}) == [f"environment variable {name} is not allowed (allowed: TZ, LANG)"]
+
+
+def test_a_fixed_variable_cannot_be_set_not_even_to_its_value() -> None:
+    assert faults({"env": {"fixed": {"LANG": "C"}}}, env={"LANG": "C"}) == [
+        "environment variable LANG is fixed by the rule"
+    ]
+
+
+def test_fixed_variables_are_added_to_the_requests_own() -> None:
+    decision = decide({"env": {"allow": ["TZ"], "fixed": {"LANG": "C"}}}, env={"TZ": "UTC"})
+    assert isinstance(decision, Admitted)
+    assert decision.env == {"TZ": "UTC", "LANG": "C"}
+
+
+def test_an_explanation_holds_every_fault_of_a_rule_and_no_value() -> None:
+    rule: dict[str, object] = {"args": {"patterns": ["a"], "max": 1}, "env": {"fixed": {"B": "operators-secret"}}}
+    assert faults(rule, args=["a", "c"], env={"A": "clients-secret", "B": "clients-secret"}) == [
+        "takes at most 1 arguments, not 2",
+        "argument 1 ('c') matches none of 'a'",
+        "environment variable A is not allowed (allowed: none)",
+        "environment variable B is fixed by the rule",
+    ]
+
+
+# ── the oracle ───────────────────────────────────────────────────────────────────────────────────
+
+
+def parts(reference: str) -> tuple[str, str, str]:
+    """Repository, tag and digest, the latter two empty where there is none."""
+    name, _, digest = reference.partition("@")
+    last = name.rpartition("/")[2]
+    tag = last.partition(":")[2]
+    return name.removesuffix(f":{tag}") if tag else name, tag, digest
+
+
+def should_admit(rule: Rule, request: StartRequest) -> bool:
+    """What docs and DESIGN promise of a rule, in other words than the code's."""
+    repo, tag, digest = parts(request.image)
+    image_fits = any(
+        own_repo == repo and tag in ("", own_tag) and digest in ("", own_digest)
+        for own_repo, own_tag, own_digest in map(parts, rule.images)
+    )
+    args_fit = len(request.args) <= rule.args.max and all(
+        rule.args.any or (len(arg.encode()) <= 1024 and any(re.fullmatch(p, arg, re.ASCII) for p in rule.args.patterns))
+        for arg in request.args
+    )
+    return image_fits and (args_fit or not request.args) and set(request.env) <= set(rule.env.allow)
+
+
+@given(policy=policies, request=requests)
+@example(policy=policy_of({"name": "r", "args": {"max": 0}}), request=StartRequest(image="time"))
+def test_the_decision_is_that_of_the_oracle(policy: Policy, request: StartRequest) -> None:
+    decision = admit(policy, "chat", request)
+    rules = policy.rules_of("chat")
+    admitting = [rule for rule in rules if should_admit(rule, request)]
+    event("admitted" if admitting else "denied")
+    if admitting:
+        assert isinstance(decision, Admitted)
+        assert decision.rule == admitting[0]
+    else:
+        assert isinstance(decision, Denied)
+        explained = [error.loc for error in decision.errors]
+        assert list(dict.fromkeys(explained)) == [f"rules.{rule.name}" for rule in rules]
+
+
+@given(admissions)
+def test_what_is_admitted_satisfies_its_rule(admitted: Admitted) -> None:
+    rule = admitted.rule
+    assert str(admitted.image) in [str(ImageRef.parse(image)) for image in rule.images]
+    assert admitted.image.digest or rule.allow_tags
+    prefix = len(rule.args.prefix)
+    assert list(admitted.args[:prefix]) == rule.args.prefix
+    assert len(admitted.args) - prefix <= rule.args.max
+    assert admitted.env.items() >= rule.env.fixed.items()
+    assert set(admitted.env) <= {*rule.env.fixed, *rule.env.allow}
+
+
+# ── the plan ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": "tools"},
+        {"user": "7:7"},
+        {"resources": {"pids": 7}},
+        {"stdio": {"replay": "none"}},
+        {"lifetime": {"stop_grace_s": 7}},
+        {"args": {"prefix": ["serve"]}},
+        {"env": {"fixed": {"LANG": "C"}}},
+        {"images": [f"time@{B}"]},
+    ],
+)
+def test_the_plan_changes_with_what_the_policy_contributes(change: dict[str, object]) -> None:
+    before, after = decide({}), decide(change)
+    assert isinstance(before, Admitted)
+    assert isinstance(after, Admitted)
+    assert before.plan != after.plan
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"args": {"any": True}},
+        {"args": {"patterns": ["a"], "max": 3}},
+        {"env": {"allow": ["TZ"]}},
+        {"allow_tags": True},
+        {"images": [f"time@{A}", f"other@{B}"]},
+        {"resources": {"pids": 64}},
+    ],
+)
+def test_the_plan_does_not_change_with_what_only_admits(change: dict[str, object]) -> None:
+    before, after = decide({}), decide(change)
+    assert isinstance(before, Admitted)
+    assert isinstance(after, Admitted)
+    assert before.plan == after.plan
+
+
+@given(st.dictionaries(st.sampled_from("ABCD"), st.text("xy", max_size=2)))
+def test_the_plan_does_not_depend_on_the_order_of_the_file(fixed: dict[str, str]) -> None:
+    def plan(env: dict[str, str]) -> str:
+        rule = Rule.model_validate({"name": "r", "images": [f"time@{A}"], "env": {"fixed": env}})
+        return plan_hash(rule, ImageRef.parse(f"time@{A}"))
+
+    assert plan(fixed) == plan(dict(reversed(fixed.items())))

@@ -1,0 +1,331 @@
+"""The create body: what it is, to the letter, and what holds of every one."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from doogie_contract.models import StartRequest
+from doogie_proxy.admission import Admitted, admit
+from doogie_proxy.policy import Policy
+from doogie_proxy.spec import ImageConfig, ImageRefusedError, create_body
+from tests.support.invariants import violations
+from tests.unit.proxy.strategies import admissions, images
+
+IMAGE_ID = "sha256:" + "d" * 64
+LABELS = {"io.doogie.client": "chat", "io.doogie.sig": "e" * 64}
+
+
+def image(
+    *, entrypoint: tuple[str, ...] = ("server",), volumes: tuple[str, ...] = (), labels: dict[str, str] | None = None
+) -> ImageConfig:
+    return ImageConfig(id=IMAGE_ID, entrypoint=entrypoint, volumes=volumes, labels=labels or {})
+
+
+def admitted(rule: dict[str, Any] | None = None, **request: Any) -> Admitted:
+    document = {"name": "r", "images": ["time:1"], "allow_tags": True, **(rule or {})}
+    policy = Policy.model_validate(
+        {"version": 1, "clients": {"chat": {"token_sha256": ["0" * 64], "rules": ["r"]}}, "rules": [document]}
+    )
+    decision = admit(policy, "chat", StartRequest.model_validate({"image": "time", **request}))
+    assert isinstance(decision, Admitted)
+    return decision
+
+
+def targets(*volumes: str) -> list[str]:
+    """Where the tmpfs mounts of a container are whose image declares these volumes."""
+    body = create_body(admitted(), image(volumes=volumes), LABELS)
+    return [mount["Target"] for mount in body["HostConfig"]["Mounts"]]
+
+
+def test_the_whole_body_to_the_letter() -> None:
+    rule = {
+        "args": {"prefix": ["/tmp"], "patterns": ["--tz=[A-Z]+"]},
+        "env": {"allow": ["TZ"], "fixed": {"LANG": "C.UTF-8"}},
+        "network": "tools",
+        "user": "1234:5678",
+        "resources": {"memory": "64MiB", "cpus": 0.25, "pids": 9, "tmp": "1MiB", "shm": "2MiB", "nofile": 99},
+        "stdio": {"max_message": "1MiB", "buffer": "4MiB"},
+    }
+    config = image(
+        volumes=("/data",),
+        labels={"traefik.enable": "true", "org.opencontainers.image.title": "t", "io.doogie.client": "baked"},
+    )
+    assert create_body(admitted(rule, args=["--tz=UTC"], env={"TZ": "a=b"}), config, LABELS) == {
+        "Image": IMAGE_ID,
+        "User": "1234:5678",
+        "Cmd": ["/tmp", "--tz=UTC"],
+        "Env": ["LANG=C.UTF-8", "TZ=a=b"],
+        "Labels": {"traefik.enable": "", "io.doogie.client": "chat", "io.doogie.sig": "e" * 64},
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopSignal": "SIGTERM",
+        "Tty": False,
+        "OpenStdin": True,
+        "StdinOnce": False,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            "Init": True,
+            "Privileged": False,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "ReadonlyRootfs": True,
+            "Mounts": [
+                {"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": {"SizeBytes": 2**20, "Mode": 0o1777}},
+                {"Type": "tmpfs", "Target": "/data", "TmpfsOptions": {"SizeBytes": 2**20, "Mode": 0o1777}},
+            ],
+            "ShmSize": 2**21,
+            "Memory": 2**26,
+            "MemorySwap": 2**26,
+            "NanoCpus": 250_000_000,
+            "PidsLimit": 9,
+            "Ulimits": [{"Name": "nofile", "Soft": 99, "Hard": 99}, {"Name": "core", "Soft": 0, "Hard": 0}],
+            "NetworkMode": "tools",
+            "IpcMode": "private",
+            "CgroupnsMode": "private",
+            "PublishAllPorts": False,
+            "RestartPolicy": {"Name": "no"},
+            "AutoRemove": False,
+            "LogConfig": {"Type": "local", "Config": {"max-size": "4m", "max-file": "2", "compress": "false"}},
+        },
+    }
+
+
+def test_without_replay_nothing_is_logged_and_the_end_of_stdin_is_eof() -> None:
+    body = create_body(admitted({"stdio": {"replay": "none"}}), image(), LABELS)
+    assert body["StdinOnce"] is True
+    assert body["HostConfig"]["LogConfig"] == {"Type": "none", "Config": {}}
+
+
+def test_the_smallest_log_is_a_mebibyte() -> None:
+    body = create_body(admitted({"stdio": {"max_message": "1KiB", "buffer": "1KiB"}}), image(), LABELS)
+    assert body["HostConfig"]["LogConfig"]["Config"]["max-size"] == "1m"
+
+
+def test_the_least_cpu_is_still_a_limit() -> None:
+    assert create_body(admitted({"resources": {"cpus": 0.01}}), image(), LABELS)["HostConfig"]["NanoCpus"] == 10_000_000
+
+
+def test_without_arguments_cmd_is_empty_and_the_engine_takes_the_images_own() -> None:
+    assert create_body(admitted(), image(), LABELS)["Cmd"] == []
+
+
+def test_an_image_without_entrypoint_is_refused() -> None:
+    with pytest.raises(ImageRefusedError, match="no ENTRYPOINT, so arguments would choose the program"):
+        create_body(admitted(), image(entrypoint=()), LABELS)
+
+
+# ── VOLUME ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("volumes", "covered"),
+    [
+        ((), ["/tmp"]),
+        (("/data",), ["/tmp", "/data"]),
+        (("/b", "/a", "/a/b"), ["/tmp", "/a", "/a/b", "/b"]),
+        (("/tmp",), ["/tmp"]),
+        (("/tmp/", "//tmp", "/tmp/.", "/x/../tmp"), ["/tmp"]),
+        (("/tmp/cache",), ["/tmp", "/tmp/cache"]),
+        (("/data", "/data/", "//data", "///data"), ["/tmp", "/data"]),
+        (("/procs", "/system", "/devices"), ["/tmp", "/devices", "/procs", "/system"]),
+        (("/var/run/docker.sock",), ["/tmp", "/var/run/docker.sock"]),
+        (("/a:/b:rw",), ["/tmp", "/a:/b:rw"]),
+    ],
+)
+def test_each_volume_is_covered_once_by_a_sized_tmpfs(volumes: tuple[str, ...], covered: list[str]) -> None:
+    assert targets(*volumes) == covered
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        *("/", "//", "/.", "/..", "/a/..", "", ".", "data", "../data", "./data"),
+        *("/proc", "/proc/sys", "//proc", "/sys/fs", "/dev", "/dev/shm", "/x/../dev", "/proc/../sys"),
+    ],
+)
+def test_a_volume_that_cannot_be_covered_is_refused(volume: str) -> None:
+    with pytest.raises(ImageRefusedError, match="which cannot be covered: use one without it"):
+        targets("/data", volume)
+
+
+# ── labels ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_labels_of_the_image_are_blanked_for_other_software_on_the_engine() -> None:
+    labels = {
+        "traefik.http.routers.x.rule": "Host(`x`)",
+        "com.centurylinklabs.watchtower.lifecycle.pre-update": "sh",
+        "org.opencontainers.image.source": "kept by being left out",
+        "org.opencontainers.imagery": "x",
+        "ORG.OPENCONTAINERS.IMAGE.TITLE": "x",
+    }
+    assert create_body(admitted(), image(labels=labels), LABELS)["Labels"] == {
+        "traefik.http.routers.x.rule": "",
+        "com.centurylinklabs.watchtower.lifecycle.pre-update": "",
+        "org.opencontainers.imagery": "",
+        "ORG.OPENCONTAINERS.IMAGE.TITLE": "",
+        **LABELS,
+    }
+
+
+def test_a_label_baked_into_the_image_does_not_replace_ours() -> None:
+    labels = create_body(admitted(), image(labels=dict.fromkeys(LABELS, "baked")), LABELS)["Labels"]
+    assert labels == LABELS
+
+
+# ── every body ───────────────────────────────────────────────────────────────────────────────────
+
+
+@given(admitted=admissions, image=images)
+def test_whatever_is_admitted_and_whatever_the_image_says_the_container_is_hardened(
+    admitted: Admitted, image: ImageConfig
+) -> None:
+    try:
+        body = create_body(admitted, image, LABELS)
+    except ImageRefusedError:
+        return
+    assert violations(body, networks={admitted.rule.network}) == []
+    assert json.loads(json.dumps(body)) == body
+    assert body["Image"] == image.id
+
+
+@given(admitted=admissions, image=images, other=images)
+def test_an_image_decides_nothing_but_what_is_covered_and_blanked(
+    admitted: Admitted, image: ImageConfig, other: ImageConfig
+) -> None:
+    try:
+        bodies = [create_body(admitted, config, LABELS) for config in (image, other)]
+    except ImageRefusedError:
+        return
+    for body in bodies:
+        del body["Image"], body["Labels"], body["HostConfig"]["Mounts"]
+    assert bodies[0] == bodies[1]
+
+
+# ── the invariants themselves ────────────────────────────────────────────────────────────────────
+
+REMOVED = object()
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    body = copy.deepcopy(create_body(admitted(), image(), LABELS))
+    *parents, last = path.split(".")
+    section: Any = body
+    for part in parents:
+        section = section[int(part)] if isinstance(section, list) else section[part]
+    if value is REMOVED:
+        del section[last]
+    else:
+        section[last] = value
+    return body
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("Image", "time:1"),
+        ("Image", "sha256:" + "d" * 12),
+        ("User", "0:0"),
+        ("User", "1:0"),
+        ("User", "root"),
+        ("User", ""),
+        ("User", REMOVED),
+        ("Cmd", "sh -c x"),
+        ("Cmd", None),
+        ("Env", ["A"]),
+        ("Env", ["A=x", "A=y"]),
+        ("Env", ["A=x\0"]),
+        ("Labels", {}),
+        ("Labels.watchtower", "true"),
+        ("Healthcheck", {"Test": ["CMD", "x"]}),
+        ("StopSignal", "SIGKILL"),
+        ("Tty", True),
+        ("OpenStdin", False),
+        ("StdinOnce", True),
+        ("Entrypoint", ["sh"]),
+        ("WorkingDir", "/"),
+        ("ExposedPorts", {"80/tcp": {}}),
+        ("Volumes", {"/": {}}),
+        ("NetworkingConfig", {}),
+        ("privileged", True),
+        ("HostConfig", REMOVED),
+        ("HostConfig.Privileged", True),
+        ("HostConfig.Privileged", 0),
+        ("HostConfig.Privileged", REMOVED),
+        ("HostConfig.Init", 1),
+        ("HostConfig.CapDrop", []),
+        ("HostConfig.CapDrop", ["NET_ADMIN"]),
+        ("HostConfig.CapAdd", ["SYS_ADMIN"]),
+        ("HostConfig.SecurityOpt", []),
+        ("HostConfig.SecurityOpt", ["no-new-privileges:true", "seccomp=unconfined"]),
+        ("HostConfig.ReadonlyRootfs", False),
+        ("HostConfig.Binds", ["/:/host"]),
+        ("HostConfig.binds", ["/:/host"]),
+        ("HostConfig.Mounts", []),
+        ("HostConfig.Mounts", None),
+        ("HostConfig.Mounts.0.Type", "bind"),
+        ("HostConfig.Mounts.0.Source", "/"),
+        ("HostConfig.Mounts.0.BindOptions", {}),
+        ("HostConfig.Mounts.0.Target", "/"),
+        ("HostConfig.Mounts.0.Target", "/proc"),
+        ("HostConfig.Mounts.0.Target", "/data"),
+        ("HostConfig.Mounts.0.TmpfsOptions", REMOVED),
+        ("HostConfig.Mounts.0.TmpfsOptions.SizeBytes", 0),
+        ("HostConfig.Mounts.0.TmpfsOptions.Mode", 0o4777),
+        ("HostConfig.Mounts.0.TmpfsOptions.Options", [["exec"]]),
+        ("HostConfig.VolumesFrom", ["other"]),
+        ("HostConfig.Devices", []),
+        ("HostConfig.DeviceRequests", [{"Count": -1}]),
+        ("HostConfig.ShmSize", 0),
+        ("HostConfig.Memory", 0),
+        ("HostConfig.Memory", True),
+        ("HostConfig.Memory", 2**63),
+        ("HostConfig.MemorySwap", -1),
+        ("HostConfig.MemorySwap", 0),
+        ("HostConfig.NanoCpus", 0),
+        ("HostConfig.PidsLimit", 0),
+        ("HostConfig.PidsLimit", -1),
+        ("HostConfig.PidsLimit", None),
+        ("HostConfig.OomKillDisable", True),
+        ("HostConfig.OomScoreAdj", -1000),
+        ("HostConfig.Ulimits", []),
+        ("HostConfig.Ulimits.0.Hard", -1),
+        ("HostConfig.Ulimits.1.Hard", -1),
+        ("HostConfig.NetworkMode", "host"),
+        ("HostConfig.NetworkMode", "tools"),
+        ("HostConfig.NetworkMode", "container:x"),
+        ("HostConfig.NetworkMode", REMOVED),
+        ("HostConfig.PidMode", "host"),
+        ("HostConfig.IpcMode", "host"),
+        ("HostConfig.UTSMode", "host"),
+        ("HostConfig.UsernsMode", "host"),
+        ("HostConfig.CgroupnsMode", "host"),
+        ("HostConfig.CgroupParent", "/"),
+        ("HostConfig.Runtime", "x"),
+        ("HostConfig.Sysctls", {}),
+        ("HostConfig.MaskedPaths", []),
+        ("HostConfig.ReadonlyPaths", []),
+        ("HostConfig.PublishAllPorts", True),
+        ("HostConfig.PortBindings", {"80/tcp": [{"HostPort": "80"}]}),
+        ("HostConfig.ExtraHosts", ["a:1.2.3.4"]),
+        ("HostConfig.Dns", ["1.2.3.4"]),
+        ("HostConfig.RestartPolicy", {"Name": "always"}),
+        ("HostConfig.AutoRemove", True),
+        ("HostConfig.LogConfig", {"Type": "syslog", "Config": {"syslog-address": "tcp://x:1"}}),
+        ("HostConfig.LogConfig", {"Type": "local", "Config": {}}),
+        ("HostConfig.LogConfig", {"Type": "none", "Config": {}}),
+        ("HostConfig.LogConfig.Config.max-size", "-1"),
+    ],
+)
+def test_the_invariants_tell_a_body_that_was_tampered_with(path: str, value: object) -> None:
+    assert violations(changed(path, value))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=4))
+def test_the_invariants_tell_any_unknown_key_whatever_its_value(value: object) -> None:
+    assert violations(changed("HostConfig.Extra", value)) == ["HostConfig.Extra is not known"]
