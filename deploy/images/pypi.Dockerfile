@@ -8,7 +8,7 @@ COPY requirements.lock /
 RUN --mount=type=secret,id=ca,required \
     --mount=type=cache,target=/root/.cache/pip \
     if grep -q BEGIN /run/secrets/ca; then export PIP_CERT=/run/secrets/ca; fi; \
-    /build/bin/pip --python /server/bin/python install --require-hashes -r /requirements.lock
+    /build/bin/pip --python /server/bin/python install --quiet --require-hashes -r /requirements.lock
 ARG SERVER VERSION COMMAND
 RUN grep -q "^$SERVER==$VERSION " /requirements.lock && ln -s "$COMMAND" /server/bin/mcp-server
 
