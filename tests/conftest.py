@@ -1,7 +1,7 @@
 """Fixtures. The engine is real: where there is none, the tests fail."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,16 @@ def engine() -> str:
     if not json.loads(docker("image", "inspect", harness.TOOLBOX)):
         pytest.fail(f"{harness.TOOLBOX} is missing: make test builds it")
     return version
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """After each test, whatever became of it: no container of its instances is left, or the test fails."""
+    yield
+    instances = list(harness.INSTANCES)
+    harness.INSTANCES.clear()
+    for instance in instances:
+        harness.assert_nothing_left(instance)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ REQUEST_ID_HEADER = "X-Request-Id"
 
 MAX_JSON_DEPTH = 8
 
+_PROBES = ("/healthz", "/readyz")  # asked every few seconds: logged at debug level
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.~/-]*")
 _JSON_CONTENT_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 _SERVER_NAME = re.compile(SERVER_NAME_PATTERN.removesuffix("$"))
@@ -53,7 +54,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     finally:
-        log.info(
+        note = log.debug if request.path in _PROBES else log.info
+        note(
             "request",
             method=request.method,
             path=request.raw_path.partition("?")[0],  # the query may hold a ticket

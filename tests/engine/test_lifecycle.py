@@ -201,7 +201,7 @@ async def test_server_without_replay_ends_with_the_proxy_and_leaves_nothing(engi
     document = policy_document(toolbox_rule(stdio={"replay": "none"}))
     async with proxy_under_test(tmp_path, document, leave_running=True) as proxy:
         await proxy.start("box", "cat")
-    await assert_nothing_left(proxy.instance)
+    assert_nothing_left(proxy.instance)
 
 
 async def test_container_that_was_created_but_never_started_is_removed_at_start_up(engine: str, tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ OTHER_TOKEN = "test-token-of-other"
 
 Json = Any
 
+INSTANCES: set[str] = set()
+"""Every instance that the running test has made containers under."""
+
 
 def toolbox_rule(**fields: object) -> dict[str, object]:
     """A permissive rule named ``toolbox`` for the toolbox image; ``fields`` replace or add."""
@@ -186,10 +189,11 @@ async def proxy_under_test(
 ) -> AsyncIterator[ProxyUnderTest]:
     """Run a proxy in this process, on a unix socket and a loopback port, its engine behind a recorder.
 
-    At the end it stops what the test started through ``ProxyUnderTest.start`` and fails when a container is left,
-    unless ``leave_running``, with which the servers are the next proxy's.
+    At the end it stops what the test started through ``ProxyUnderTest.start``, unless ``leave_running``, with which the
+    servers are the next proxy's. When the test is over, containers that are left fail it (``tests/conftest.py``).
     """
     instance = instance or "t" + uuid.uuid4().hex[:12]
+    INSTANCES.add(instance)
     text = json.dumps(document)  # JSON is YAML
     async with AsyncExitStack() as stack:
         engine = directory / f"engine-{uuid.uuid4().hex[:6]}.sock"
@@ -212,14 +216,11 @@ async def proxy_under_test(
             if not leave_running:
                 for token, name in list(proxy.started):
                     await proxy.stop(name, token=token)
-    if not leave_running:
-        await assert_nothing_left(instance)
 
 
-async def assert_nothing_left(instance: str) -> None:
+def assert_nothing_left(instance: str) -> None:
     """Fail, after cleaning up, when the instance has containers."""
-    left = await asyncio.to_thread(containers_of, instance)
-    if left:
+    if left := containers_of(instance):
         names = docker("inspect", "--format", "{{.Name}} {{.State.Status}}", *left)
         docker("rm", "-f", *left)
         raise AssertionError(f"containers left behind: {names}")
