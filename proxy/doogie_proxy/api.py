@@ -32,7 +32,8 @@ from doogie_proxy.auth import Tickets, client_of_token
 from doogie_proxy.http import CLIENT, query_flags, read_model, server_name
 from doogie_proxy.identity import Identity
 from doogie_proxy.policy import ImageRef, Policy, Rule
-from doogie_proxy.servers import Server, Servers
+from doogie_proxy.server import Server
+from doogie_proxy.servers import Servers
 from doogie_proxy.sessions import CODECS, Session
 from doogie_proxy.settings import Settings
 from doogie_proxy.stdio import StdioBusyError

@@ -16,8 +16,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -25,12 +24,11 @@ from weakref import WeakValueDictionary
 import structlog
 
 from doogie_contract.channels import CloseCode
-from doogie_contract.models import ExitReason, ServerExit, ServerState, ServerStatus, StartRequest, StdioStatus
+from doogie_contract.models import ExitReason, ServerExit, StartRequest
 from doogie_contract.problems import ProblemError, ProblemType
 from doogie_proxy.admission import Admitted
 from doogie_proxy.engine import (
     Attachment,
-    Container,
     Engine,
     EngineConflict,
     EngineFailure,
@@ -38,6 +36,7 @@ from doogie_proxy.engine import (
     NoSuchContainer,
 )
 from doogie_proxy.identity import LABEL_INSTANCE, Identity, IdentityError, Keyring, same_spec, spec_mac
+from doogie_proxy.server import Key, Server
 from doogie_proxy.spec import create_body
 from doogie_proxy.stdio import StdioHub
 
@@ -56,82 +55,6 @@ class Attachments(NamedTuple):
     stdin: Attachment | None
     stdout: Attachment | None
     stderr: Attachment | None
-
-
-class Key(NamedTuple):
-    """What names a server: one client's servers are another namespace than another's."""
-
-    client: str
-    name: str
-
-
-@dataclass(eq=False)
-class Server:
-    """A container of ours."""
-
-    identity: Identity
-    container: Container
-    hub: StdioHub
-    started: bool = False
-    end_reason: ExitReason | None = None
-    """Why we are ending it; None while it runs, or when it ended by itself."""
-    exit: ServerExit | None = None
-    died: asyncio.Event = field(default_factory=asyncio.Event)
-    streams: asyncio.Task[None] | None = None
-    finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    lost: bool = False
-    """The engine went away under the attachments."""
-
-    @property
-    def key(self) -> Key:
-        """The name it is known by."""
-        return Key(self.identity.client, self.identity.server)
-
-    @property
-    def state(self) -> ServerState:
-        """Where in its life it is."""
-        if self.exit is not None:
-            return ServerState.EXITED
-        if self.end_reason is not None:
-            return ServerState.STOPPING
-        return ServerState.RUNNING if self.started else ServerState.CREATED
-
-    def lease_end(self) -> tuple[datetime, ExitReason] | None:
-        """When the nearest lease ends, and which."""
-        if self.exit is not None:
-            return None
-        lifetime = self.identity.lifetime
-        age_end = self.container.created_at + timedelta(seconds=lifetime.max_age_s)
-        if self.hub.detached_since is None:
-            return age_end, ExitReason.LEASE_MAX_AGE
-        detached_s = time.monotonic() - self.hub.detached_since
-        detached_end = datetime.now(UTC) + timedelta(seconds=lifetime.detached_ttl_s - detached_s)
-        return min((age_end, ExitReason.LEASE_MAX_AGE), (detached_end, ExitReason.LEASE_DETACHED))
-
-    def removal_due(self) -> datetime | None:
-        """When a dead container has been kept long enough."""
-        if self.exit is None:
-            return None
-        finished = self.exit.finished_at or self.container.created_at
-        return finished + timedelta(seconds=self.identity.lifetime.keep_exited_s)
-
-    def status(self, *, outdated: bool) -> ServerStatus:
-        """The wire form."""
-        lease = self.lease_end()
-        return ServerStatus(
-            name=self.identity.server,
-            state=self.state,
-            rule=self.identity.rule,
-            image=self.identity.image,
-            image_digest=self.container.image_id,
-            container_id=self.container.id,
-            created_at=self.container.created_at,
-            started_at=self.container.started_at,
-            exit=self.exit,
-            outdated=outdated,
-            stdio=StdioStatus(attached=self.hub.attached),
-            expires_at=lease[0] if lease else self.removal_due(),
-        )
 
 
 class Servers:
@@ -197,10 +120,14 @@ class Servers:
             EngineFailure, ImageRefusedError: nothing is left behind.
         """
         self._require_ready()
-        operation = self._start(Key(client, name), request, admitted)
+        key = Key(client, name)
         if wait:
-            return await self._run(operation)
-        self._spawn("start", operation, context=contextvars.copy_context())
+            return await self._run(self._start(key, request, admitted))
+        # What can be known now is told now.
+        if (server := self._running(key, request)) is not None:
+            return server, False
+        await self._engine.inspect_image(str(admitted.image))
+        self._spawn("start", self._start(key, request, admitted), context=contextvars.copy_context())
         return None, True
 
     async def stop(self, client: str, name: str, *, grace_s: int | None) -> ServerExit | None:
@@ -233,14 +160,8 @@ class Servers:
 
     async def _start(self, key: Key, request: StartRequest, admitted: Admitted) -> tuple[Server, bool]:
         async with self._locked(key):
-            server = self._servers.get(key)
-            if server is not None and server.exit is None:
-                if same_spec(self._keyring, request, server.identity.spec):
-                    return server, False
-                raise ProblemError(
-                    ProblemType.SPEC_CONFLICT,
-                    f"{key.name} runs with another image, arguments or environment: stop it first",
-                )
+            if (running := self._running(key, request)) is not None:
+                return running, False
             image = await self._engine.inspect_image(str(admitted.image))
             identity = Identity(
                 instance=self._instance,
@@ -254,9 +175,23 @@ class Servers:
                 stdio=admitted.rule.stdio,
             )
             body = create_body(admitted, image, identity.to_labels(self._keyring, image.id))
-            if server is not None:
-                await self._remove(server)
+            if (dead := self._servers.get(key)) is not None:
+                await self._remove(dead)
             return await self._create(identity, body), True
+
+    def _running(self, key: Key, request: StartRequest) -> Server | None:
+        """The server that runs with an equal request.
+
+        Raises:
+            ProblemError: spec-conflict, it runs with another.
+        """
+        server = self._servers.get(key)
+        if server is None or server.exit is not None:
+            return None
+        if not same_spec(self._keyring, request, server.identity.spec):
+            detail = f"{key.name} runs with another image, arguments or environment: stop it first"
+            raise ProblemError(ProblemType.SPEC_CONFLICT, detail)
+        return server
 
     async def _create(self, identity: Identity, body: dict[str, Any]) -> Server:
         begun = time.monotonic()
@@ -281,7 +216,7 @@ class Servers:
             self._servers.pop(Key(identity.client, identity.server), None)
             await self._engine.remove(container_id)
             raise
-        log.info("server_started", **_names(server), duration_s=round(time.monotonic() - begun, 3))
+        log.info("server_started", **server.names(), duration_s=round(time.monotonic() - begun, 3))
         return server
 
     async def _stop(self, key: Key, grace_s: int | None) -> ServerExit | None:
@@ -314,7 +249,7 @@ class Servers:
         server.hub.close()
         if self._servers.get(server.key) is server:
             del self._servers[server.key]
-        log.info("server_removed", **_names(server))
+        log.info("server_removed", **server.names())
 
     async def _finish(self, server: Server) -> None:
         """Learn how a server ended, once, and tell its client. Does nothing while it lives."""
@@ -344,7 +279,7 @@ class Servers:
             )
             server.died.set()
             server.hub.finish(server.exit)
-            log.info("server_exited", **_names(server), reason=server.exit.reason.value, code=code)
+            log.info("server_exited", **server.names(), reason=server.exit.reason.value, code=code)
 
     # ── attachments ──────────────────────────────────────────────────────────────────────────────
 
@@ -469,7 +404,7 @@ class Servers:
                 hub = self._hub(identity, Attachments(None, None, stderr))
             server = Server(identity, container, hub, started=True)
             self._track(server)
-            log.info("server_adopted", **_names(server), status=container.status)
+            log.info("server_adopted", **server.names(), status=container.status)
         await self._finish(server)
 
     async def _reattach(self, server: Server) -> None:
@@ -479,7 +414,7 @@ class Servers:
                 server.hub.reattach(*await self._attach(server.container.id))
                 server.lost = False
                 self._track(server)
-                log.info("server_reattached", **_names(server))
+                log.info("server_reattached", **server.names())
 
     async def _end_lease(self, server: Server) -> None:
         async with self._locked(server.key):
@@ -513,7 +448,7 @@ class Servers:
                     await self._end(server, ExitReason.STOPPED)
                     await self._remove(server)
                 except EngineFailure as exc:
-                    log.warning("close_failed", **_names(server), error=str(exc))
+                    log.warning("close_failed", **server.names(), error=str(exc))
             server.hub.close()
 
     # ── plumbing ─────────────────────────────────────────────────────────────────────────────────
@@ -571,16 +506,6 @@ class Servers:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._operations.add(task)
         task.add_done_callback(self._operations.discard)
-
-
-def _names(server: Server) -> dict[str, str]:
-    """What identifies a server in the log."""
-    return {
-        "client": server.identity.client,
-        "server": server.identity.server,
-        "rule": server.identity.rule,
-        "container_id": server.container.id,
-    }
 
 
 def _signal_name(code: int | None) -> str | None:

@@ -55,6 +55,26 @@ async def test_start_without_waiting_answers_202_and_the_server_comes_up(proxy: 
     await proxy.stop("box")
 
 
+async def test_start_without_waiting_tells_at_once_what_can_be_known_at_once(proxy: ProxyUnderTest) -> None:
+    await proxy.start("box", "sleep")
+    again = await proxy.call("POST", "/v1/servers/box/start?wait=none", {"image": TOOLBOX, "args": ["sleep"]})
+    assert again.status == 200
+    other = await proxy.call("POST", "/v1/servers/box/start?wait=none", {"image": TOOLBOX, "args": ["cat"]})
+    assert (other.status, other.problem) == (409, "spec-conflict")
+
+
+async def test_attaches_before_it_starts_so_that_no_byte_is_missed(proxy: ProxyUnderTest) -> None:
+    container_id = (await proxy.start("box", "print-args"))["container_id"]
+    paths = [request.path.replace(container_id, "ID") for request in proxy.recorder.about_containers()]
+    assert paths == [
+        f"/containers/create?name=doogie-{proxy.instance}-chat-box",
+        "/containers/ID/attach?stdin=1&stream=1",
+        "/containers/ID/attach?stdout=1&stream=1",
+        "/containers/ID/attach?stderr=1&stream=1",
+        "/containers/ID/start",
+    ]
+
+
 async def test_dry_run_tells_rule_and_limits_and_creates_nothing(proxy: ProxyUnderTest) -> None:
     answer = await proxy.call("POST", "/v1/servers/box/start?dry_run=1", {"image": "doogie-test/toolbox"})
     assert answer.status == 200

@@ -1,0 +1,97 @@
+"""One server as the proxy sees it: its container, its hub, how it ended, when its leases do."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from doogie_contract.models import ExitReason, ServerExit, ServerState, ServerStatus, StdioStatus
+from doogie_proxy.engine import Container
+from doogie_proxy.identity import Identity
+from doogie_proxy.stdio import StdioHub
+
+
+class Key(NamedTuple):
+    """What names a server: one client's servers are another namespace than another's."""
+
+    client: str
+    name: str
+
+
+@dataclass(eq=False)
+class Server:
+    """A container of ours."""
+
+    identity: Identity
+    container: Container
+    hub: StdioHub
+    started: bool = False
+    end_reason: ExitReason | None = None
+    """Why we are ending it; None while it runs, or when it ended by itself."""
+    exit: ServerExit | None = None
+    died: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: asyncio.Task[None] | None = None
+    finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lost: bool = False
+    """The engine went away under the attachments."""
+
+    @property
+    def key(self) -> Key:
+        """The name it is known by."""
+        return Key(self.identity.client, self.identity.server)
+
+    @property
+    def state(self) -> ServerState:
+        """Where in its life it is."""
+        if self.exit is not None:
+            return ServerState.EXITED
+        if self.end_reason is not None:
+            return ServerState.STOPPING
+        return ServerState.RUNNING if self.started else ServerState.CREATED
+
+    def lease_end(self) -> tuple[datetime, ExitReason] | None:
+        """When the nearest lease ends, and which."""
+        if self.exit is not None:
+            return None
+        lifetime = self.identity.lifetime
+        age_end = self.container.created_at + timedelta(seconds=lifetime.max_age_s)
+        if self.hub.detached_since is None:
+            return age_end, ExitReason.LEASE_MAX_AGE
+        detached_s = time.monotonic() - self.hub.detached_since
+        detached_end = datetime.now(UTC) + timedelta(seconds=lifetime.detached_ttl_s - detached_s)
+        return min((age_end, ExitReason.LEASE_MAX_AGE), (detached_end, ExitReason.LEASE_DETACHED))
+
+    def removal_due(self) -> datetime | None:
+        """When a dead container has been kept long enough."""
+        if self.exit is None:
+            return None
+        finished = self.exit.finished_at or self.container.created_at
+        return finished + timedelta(seconds=self.identity.lifetime.keep_exited_s)
+
+    def status(self, *, outdated: bool) -> ServerStatus:
+        """The wire form."""
+        lease = self.lease_end()
+        return ServerStatus(
+            name=self.identity.server,
+            state=self.state,
+            rule=self.identity.rule,
+            image=self.identity.image,
+            image_digest=self.container.image_id,
+            container_id=self.container.id,
+            created_at=self.container.created_at,
+            started_at=self.container.started_at,
+            exit=self.exit,
+            outdated=outdated,
+            stdio=StdioStatus(attached=self.hub.attached),
+            expires_at=lease[0] if lease else self.removal_due(),
+        )
+
+    def names(self) -> dict[str, str]:
+        """What identifies it in the log."""
+        return {
+            "client": self.identity.client,
+            "server": self.identity.server,
+            "rule": self.identity.rule,
+            "container_id": self.container.id,
+        }
