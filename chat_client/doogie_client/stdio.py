@@ -149,7 +149,10 @@ class StdioStream:
         await self._send(encode_close(Channel.STDIN))
 
     async def aclose(self) -> None:
-        """Detach. The container keeps running, and its output waits in the proxy for the next attach."""
+        """Detach. The container keeps running, and its output waits in the proxy for the next attach.
+
+        What this side has received and not read is lost with it: read first what matters.
+        """
         if self._end is None:
             self._end = StdioClosed("the stream was closed on this side")
         with suppress(TimeoutError):

@@ -309,7 +309,7 @@ async def test_a_cancelled_session_leaves_nothing_behind(mcp_client: ProxyClient
 
 
 async def test_a_killed_server_fails_the_call_at_once_with_the_typed_error(mcp_client: ProxyClient) -> None:
-    with pytest.raises(ServerExited) as caught:
+    with pytest.raises(ServerExited) as caught:  # noqa: PT012 - the error leaves the block as a whole
         async with mcp_client.mcp_session("time", request=TIME) as session:
             container_id = (await mcp_client.status("time")).container_id
             assert container_id is not None
