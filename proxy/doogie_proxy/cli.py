@@ -166,5 +166,7 @@ def health() -> None:
         body = answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException) as exc:
         _fail(f"{listener}: {exc}")
+    finally:
+        connection.close()
     typer.echo(body)
     raise typer.Exit(0 if answer.status == 200 else 1)
