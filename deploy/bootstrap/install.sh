@@ -3,8 +3,17 @@
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
+# Reads the package lists, the first time they are needed.
+read_package_lists() {
+  if [ -n "${lists_are_read:-}" ]; then return; fi
+  say "reading the package lists"
+  as_root apt-get update -qq
+  lists_are_read=yes
+}
+
 # Installs packages of this distribution, saying so first.
 install_packages() {
+  read_package_lists
   say "installing with apt: $*"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
@@ -25,8 +34,6 @@ first_available() {
 
 install_parts() {
   command -v apt-get >/dev/null || die "only Debian and Ubuntu are known here; install these yourself."
-  say "reading the package lists"
-  as_root apt-get update -qq
   for part in $1; do
     case $part in
       engine) install_engine ;;
@@ -62,6 +69,7 @@ start_engine() {
 install_plugin() {
   local plugin=$1 package
   shift
+  read_package_lists
   package=$(first_available "$@")
   if [ -n "$package" ]; then install_packages "$package"; else unpack_newer_plugin "$plugin"; fi
 }
