@@ -112,7 +112,8 @@ async def join_process(socket: web.WebSocketResponse, *argv: str) -> None:
     except ConnectionError:
         pass  # the process is gone; its end is told by `ending`
     finally:
-        if process.returncode is None and (socket.closed or ending.done()):
-            process.kill()
+        transport = process._transport  # type: ignore[attr-defined] # no public way to let go of pipes a child holds
+        if socket.closed or ending.done():  # nobody takes the rest
+            transport.close()
         await asyncio.gather(ending, return_exceptions=True)
-        process._transport.close()  # type: ignore[attr-defined] # output nobody took would keep the pipes open
+        transport.close()
