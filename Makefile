@@ -1,10 +1,17 @@
 # `make` alone lists what there is to do.
 PYTHON ?= python3
-INSTANCE := $(or $(DOOGIE_PROXY_INSTANCE),$(shell sed -n 's/^DOOGIE_PROXY_INSTANCE=//p' .env 2>/dev/null),default)
+setting = $(or $($1),$(shell sed -n 's/^$1=//p' .env 2>/dev/null))
+INSTANCE := $(or $(call setting,DOOGIE_PROXY_INSTANCE),default)
 
 # The proxy must be given the socket of the very engine that Docker's commands here talk to.
 ifneq ($(filter unix://%,$(DOCKER_HOST)),)
 export DOOGIE_ENGINE_SOCKET ?= $(patsubst unix://%,%,$(DOCKER_HOST))
+endif
+
+# What builds must trust, pip and npm on this machine must trust as well.
+ifneq ($(call setting,DOOGIE_BUILD_CA),)
+export PIP_CERT ?= $(call setting,DOOGIE_BUILD_CA)
+export NODE_EXTRA_CA_CERTS ?= $(call setting,DOOGIE_BUILD_CA)
 endif
 
 define NEXT_STEPS
@@ -22,7 +29,7 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test check venv lock audit-surface
+.PHONY: help demo down images test pytest check venv lock audit-surface
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
@@ -44,9 +51,11 @@ images: ## build the images of the starter policy's MCP servers
 
 test: ## set everything up and run every test
 	@PYTHON=$(PYTHON) deploy/bootstrap/bootstrap.sh test
-	@$(MAKE) venv images
+	@$(MAKE) --no-print-directory pytest # anew, because it reads what bootstrap wrote to .env
+
+pytest: venv images
 	docker compose --env-file .env --file tests/images/compose.yaml build
-	.venv/bin/pytest
+	.venv/bin/pytest $(PYTEST)
 
 check: venv ## lint, types, import rules and the fast tests
 	.venv/bin/ruff check

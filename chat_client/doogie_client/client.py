@@ -25,9 +25,7 @@ from pydantic import BaseModel
 
 from doogie_client.errors import (
     InvalidName,
-    NotFound,
     ProtocolError,
-    ServerExited,
     foreign_errors,
     problem_response,
 )
@@ -201,20 +199,14 @@ class ProxyClient:
     async def stdio(self, name: str, *, takeover: bool = False) -> AsyncIterator[StdioStream]:
         """Attach to the stdio of ``name``; leaving detaches, and the container keeps running.
 
-        Output starts at the first byte that was not yet delivered to anyone.
+        Output starts at the first byte that was not yet delivered to anyone; of a server that has ended, the rest of it
+        comes, then its exit.
 
         Raises:
             StdioBusy: someone is attached, and ``takeover`` is False.
-            ServerExited: the server has ended already.
             NotFound: no such server.
         """
-        try:
-            socket = await self._attach(name, takeover=takeover)
-        except NotFound as exc:
-            how = (await self.status(name)).exit
-            if how is None:
-                raise
-            raise ServerExited(how.code, stderr_tail=how.stderr_tail) from exc
+        socket = await self._attach(name, takeover=takeover)
         stream = StdioStream(socket, self.url)
         try:
             if socket.protocol != SUBPROTOCOL_CHANNEL:

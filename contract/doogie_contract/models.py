@@ -83,6 +83,7 @@ class StdioStatus(_Response):
     """The state of a server's stdio."""
 
     attached: bool = Field(description="a client is attached now")
+    half_close: bool = Field(default=False, description="the server can be sent EOF; then it ends with the proxy")
 
 
 class ServerStatus(_Response):

@@ -177,8 +177,6 @@ class Api:
         subprotocol = next((name for name in offered if name in CODECS), None)
         if subprotocol is None:
             raise ProblemError(ProblemType.UPGRADE_REQUIRED, f"offer a subprotocol: {' or '.join(CODECS)}")
-        if server.exit is not None:
-            raise ProblemError(ProblemType.NOT_FOUND, f"{server.identity.server} has exited: start it first")
         session = Session(server.hub, CODECS[subprotocol](), close_timeout_s=self._settings.close_timeout_s)
         ws = web.WebSocketResponse(
             protocols=(subprotocol,),

@@ -2,8 +2,7 @@
 
 import asyncio
 import signal
-import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -11,20 +10,16 @@ from aiohttp import web
 
 from doogie_contract.channels import CloseCode
 from doogie_proxy.api import Api
+from doogie_proxy.connection import Connection
 from doogie_proxy.engine import Engine
-from doogie_proxy.http import drop_banner, guard
+from doogie_proxy.http import finish_headers, guard
 from doogie_proxy.identity import Keyring
+from doogie_proxy.listen import listen
 from doogie_proxy.policy import Policy
 from doogie_proxy.servers import Servers
-from doogie_proxy.settings import Settings, TcpListener, UnixListener
-
-SOCKET_MODE = 0o660
+from doogie_proxy.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-
-class ListenError(Exception):
-    """A listener cannot be opened; says which and why."""
 
 
 @asynccontextmanager
@@ -47,20 +42,42 @@ async def running(settings: Settings, policy: Policy, keyring: Keyring) -> Async
         api = Api(settings, policy, servers)
         app = web.Application(middlewares=[guard], client_max_size=settings.body_max_bytes)
         app.add_routes(api.routes())
-        app.on_response_prepare.append(drop_banner)
+        app.on_response_prepare.append(finish_headers)
         # A client that goes away must not hold a seat; what it asked of Servers runs on (Servers._run).
-        runner = web.AppRunner(
-            app, access_log=None, handler_cancellation=True, shutdown_timeout=settings.shutdown_timeout_s
-        )
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.shutdown_timeout_s)
         await runner.setup()
+        listening: list[asyncio.Server] = []
         try:
-            urls = [await _listen(runner, listener) for listener in settings.listeners]
+            urls = []
+            for listener in settings.listeners:
+                server, url = await listen(_connections(runner, settings), listener)
+                listening.append(server)
+                urls.append(url)
             log.info("listening", urls=urls, instance=settings.instance)
             yield urls
         finally:
+            for server in listening:
+                server.close()
             api.shutting_down = True
             servers.evict_all(CloseCode.SERVICE_RESTART, "the proxy is restarting: come back")
             await runner.cleanup()
+
+
+def _connections(runner: web.AppRunner, settings: Settings) -> Callable[[], Connection]:
+    """What makes a connection of our own class for each that is accepted."""
+    manager = runner.server
+    if manager is None:
+        raise RuntimeError("the runner is set up first")
+    return lambda: Connection(
+        manager,
+        loop=asyncio.get_running_loop(),
+        access_log=None,  # type: ignore[arg-type]  # None turns it off; guard logs the one line of a request
+        # Counts from the last answer, whatever trickles in: it ends idle connections and half-sent heads alike.
+        keepalive_timeout=settings.idle_timeout_s,
+        max_line_size=settings.head_line_max_bytes,
+        max_field_size=settings.head_line_max_bytes,
+        max_headers=settings.head_lines_max,
+    )
 
 
 async def serve(settings: Settings, policy: Policy, keyring: Keyring) -> None:
@@ -73,35 +90,3 @@ async def serve(settings: Settings, policy: Policy, keyring: Keyring) -> None:
         await ended.wait()
         log.info("ending")
     log.info("ended")
-
-
-async def _listen(runner: web.AppRunner, listener: UnixListener | TcpListener) -> str:
-    try:
-        if isinstance(listener, TcpListener):
-            site = web.TCPSite(runner, listener.host, listener.port)
-            await site.start()
-            return site.name.replace(f":{listener.port}", f":{runner.addresses[-1][1]}")
-        await _refuse_to_replace(listener)
-        await web.UnixSite(runner, listener.path).start()
-        listener.path.chmod(SOCKET_MODE)
-        return f"unix://{listener.path}"
-    except OSError as exc:
-        raise ListenError(f"cannot listen on {listener}: {exc}") from exc
-
-
-async def _refuse_to_replace(listener: UnixListener) -> None:
-    """A socket file that a dead proxy left is replaced; a living one's is not, nor anything that is no socket."""
-    try:
-        mode = listener.path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ListenError(f"{listener.path} exists and is not a socket")
-    try:
-        _, writer = await asyncio.open_unix_connection(listener.path)
-    except ConnectionRefusedError:
-        listener.path.unlink()
-        return
-    writer.close()
-    await writer.wait_closed()
-    raise ListenError(f"another process listens on {listener.path}")

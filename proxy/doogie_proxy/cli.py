@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from doogie_contract.models import StartRequest
 from doogie_proxy import auth, log
 from doogie_proxy.admission import Denied, admit
-from doogie_proxy.app import ListenError
 from doogie_proxy.app import serve as run_proxy
 from doogie_proxy.http import parse_json
 from doogie_proxy.identity import Keyring
+from doogie_proxy.listen import ListenError
 from doogie_proxy.policy import Policy, PolicyError
 from doogie_proxy.policy import load as load_policy
 from doogie_proxy.provision import Owners, provision

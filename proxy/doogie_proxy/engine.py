@@ -7,7 +7,7 @@ ends in a value or in one of::
     EngineFailure
     ├── EngineUnavailable   the socket refuses, or the connection broke
     ├── EngineTimeout       no answer within the timeout
-    ├── NoSuchContainer     404 of a container
+    ├── NotFound            404: the container is gone (or, at its start, what it refers to)
     ├── NoSuchImage         404 of an image
     ├── EngineConflict      409: the name is taken, or a removal is under way
     └── EngineError         any other refusal; its text is for the log, never for a client
@@ -47,12 +47,16 @@ class EngineTimeout(EngineFailure):
     """The engine did not answer in time."""
 
 
-class NoSuchContainer(EngineFailure):
-    """The container is gone."""
+class NotFound(EngineFailure):
+    """The container is gone, or something that it refers to does not exist."""
 
 
 class NoSuchImage(EngineFailure):
-    """The image is not on the engine."""
+    """The image ``reference`` is not on the engine."""
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"no image {reference}")
+        self.reference = reference
 
 
 class EngineConflict(EngineFailure):
@@ -188,8 +192,11 @@ class Engine:
         Raises:
             NoSuchImage: it is not on the engine.
         """
-        async with self._call(not_found=NoSuchImage):
-            image = await self._docker.images.inspect(reference)
+        try:
+            async with self._call():
+                image = await self._docker.images.inspect(reference)
+        except NotFound as exc:
+            raise NoSuchImage(reference) from exc
         config = image.get("Config") or {}
         return ImageConfig(
             id=str(image["Id"]),
@@ -223,20 +230,20 @@ class Engine:
         try:
             async with self._call():
                 await self._container(container_id).delete(force=True, v=True)
-        except NoSuchContainer:
+        except NotFound:
             return
         except EngineConflict:  # another removal of it is under way: wait for that one
             try:
                 async with self._call():
                     await self._container(container_id).wait(condition="removed", timeout=None)
-            except NoSuchContainer:
+            except NotFound:
                 return
 
     async def inspect(self, container_id: str) -> Container:
         """What the engine says of one container now.
 
         Raises:
-            NoSuchContainer: it is gone.
+            NotFound: it is gone.
         """
         async with self._call():
             raw = await self._container(container_id).show()
@@ -303,7 +310,7 @@ class Engine:
             follow: go on with what comes; False ends after the log.
 
         Raises:
-            NoSuchContainer: it is gone.
+            NotFound: it is gone.
         """
         api = await self._api_version()
         query = f"{stream}=1&stream={int(follow)}" + ("&logs=1" if logs else "")
@@ -332,22 +339,20 @@ class Engine:
         return str(self._docker.api_version)
 
     @asynccontextmanager
-    async def _call(
-        self, *, extra_s: float = 0, not_found: type[EngineFailure] = NoSuchContainer
-    ) -> AsyncIterator[None]:
+    async def _call(self, *, extra_s: float = 0) -> AsyncIterator[None]:
         """Bound one call in time and map every failure of it."""
-        with _failures(not_found):
+        with _failures():
             async with asyncio.timeout(self._timeout_s + extra_s):
                 yield
 
 
 @contextmanager
-def _failures(not_found: type[EngineFailure] = NoSuchContainer) -> Iterator[None]:
+def _failures() -> Iterator[None]:
     """The one place where foreign errors become ours."""
     try:
         yield
     except aiodocker.DockerError as exc:
-        kinds = {404: not_found, 409: EngineConflict, 900: EngineUnavailable}
+        kinds = {404: NotFound, 409: EngineConflict, 900: EngineUnavailable}
         raise kinds.get(exc.status, EngineError)(f"engine answered {exc.status}: {exc.message}") from exc
     except TimeoutError as exc:
         raise EngineTimeout("the engine did not answer in time") from exc

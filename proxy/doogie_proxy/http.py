@@ -29,7 +29,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)
 PROBLEM = web.RequestKey("problem", str)
-REQUEST_ID_HEADER = "X-Request-Id"
 
 MAX_JSON_DEPTH = 8
 
@@ -71,10 +70,7 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         _check_target(request)
         _check_origin(request)
-        response = await handler(request)
-        if not response.prepared:
-            response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
-        return response
+        return await handler(request)
     except ProblemError as exc:
         problem = exc
         if problem.type is ProblemType.UNAUTHENTICATED:
@@ -94,12 +90,13 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         status=problem.type.status,
         body=problem.to_problem(request[REQUEST_ID]).model_dump_json().encode(),
         content_type=PROBLEM_CONTENT_TYPE,
-        headers={**headers, REQUEST_ID_HEADER: request[REQUEST_ID]},
+        headers=headers,
     )
 
 
-async def drop_banner(_request: web.Request, response: web.StreamResponse) -> None:
-    """Signal ``on_response_prepare``: say nothing about what serves."""
+async def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal ``on_response_prepare``: every answer has its request's id, and says nothing about what serves."""
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers.popall(hdrs.SERVER, None)
 
 
@@ -109,10 +106,8 @@ def problem_of_failure(exc: EngineFailure | ImageRefusedError) -> ProblemError:
         case ImageRefusedError():
             return ProblemError(ProblemType.POLICY_DENIED, str(exc))
         case NoSuchImage():
-            return ProblemError(
-                ProblemType.IMAGE_UNAVAILABLE,
-                "the rule's image is not on the engine: have the operator build or pull it",
-            )
+            detail = f"the image {exc.reference} is not on the engine: have the operator build or pull it"
+            return ProblemError(ProblemType.IMAGE_UNAVAILABLE, detail)
         case EngineUnavailable():
             return ProblemError(ProblemType.ENGINE_UNAVAILABLE, "the engine cannot be reached: try again later")
         case EngineTimeout():

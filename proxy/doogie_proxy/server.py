@@ -1,9 +1,8 @@
 """One server as the proxy sees it: its container, its hub, how it ended, when its leases do."""
 
 import asyncio
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from doogie_contract.models import ExitReason, ServerExit, ServerState, ServerStatus, StdioStatus
@@ -56,10 +55,9 @@ class Server:
             return None
         lifetime = self.identity.lifetime
         age_end = self.container.created_at + timedelta(seconds=lifetime.max_age_s)
-        if self.hub.detached_since is None:
+        if self.hub.detached_at is None:
             return age_end, ExitReason.LEASE_MAX_AGE
-        detached_s = time.monotonic() - self.hub.detached_since
-        detached_end = datetime.now(UTC) + timedelta(seconds=lifetime.detached_ttl_s - detached_s)
+        detached_end = self.hub.detached_at + timedelta(seconds=lifetime.detached_ttl_s)
         return min((age_end, ExitReason.LEASE_MAX_AGE), (detached_end, ExitReason.LEASE_DETACHED))
 
     def removal_due(self) -> datetime | None:
@@ -83,7 +81,7 @@ class Server:
             started_at=self.container.started_at,
             exit=self.exit,
             outdated=outdated,
-            stdio=StdioStatus(attached=self.hub.attached),
+            stdio=StdioStatus(attached=self.hub.attached, half_close=self.hub.can_half_close),
             expires_at=lease[0] if lease else self.removal_due(),
         )
 

@@ -33,7 +33,7 @@ from doogie_proxy.engine import (
     EngineConflict,
     EngineFailure,
     EngineUnavailable,
-    NoSuchContainer,
+    NotFound,
 )
 from doogie_proxy.identity import LABEL_INSTANCE, Identity, IdentityError, Keyring, same_spec, spec_mac
 from doogie_proxy.server import Key, Server
@@ -240,7 +240,7 @@ class Servers:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
                     await server.died.wait()
-        with suppress(NoSuchContainer):
+        with suppress(NotFound):
             await self._engine.stop(server.container.id, grace_s=grace_s)
         await self._finish(server)
 
@@ -259,7 +259,7 @@ class Servers:
             code, oom, finished_at = None, False, datetime.now(UTC)
             try:
                 container = await self._engine.inspect(server.container.id)
-            except NoSuchContainer:
+            except NotFound:
                 reason = ExitReason.ENGINE
             else:
                 if container.alive or container.status == "created":
@@ -359,7 +359,7 @@ class Servers:
         states = await self._engine.list_states(self._label)
         tracked = {server.container.id: server for server in self._servers.values()}
         for container_id in states.keys() - tracked.keys() - self._foreign:
-            with suppress(NoSuchContainer):  # removed in between
+            with suppress(NotFound):  # removed in between
                 await self._adopt(container_id)
         self._foreign &= states.keys()
         for container_id, server in tracked.items():

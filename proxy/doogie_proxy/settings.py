@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     )
     reconnect_s: Annotated[float, Field(gt=0, description="before a lost engine is tried again")] = 1.0
     sweep_interval_s: Annotated[float, Field(gt=0, description="between two looks at leases and leftovers")] = 5.0
+    idle_timeout_s: Annotated[float, Field(gt=0, description="for a connection without a whole request")] = 75.0
+    head_line_max_bytes: Annotated[int, Field(ge=1024, description="the longest request line or header")] = 8_192
+    head_lines_max: Annotated[int, Field(ge=16, description="the most headers of one request")] = 64
     body_max_bytes: Annotated[int, Field(ge=1024, description="the largest request body")] = 262_144
     body_timeout_s: Annotated[float, Field(gt=0, description="for a request body to arrive")] = 10.0
     close_timeout_s: Annotated[float, Field(gt=0, description="for a WebSocket's closing handshake")] = 5.0

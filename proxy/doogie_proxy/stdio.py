@@ -9,7 +9,7 @@ stopped. The hub knows no HTTP and no policy.
 """
 
 import asyncio
-import time
+from datetime import UTC, datetime
 
 from doogie_contract.channels import CloseCode
 from doogie_contract.models import ServerExit
@@ -144,7 +144,7 @@ class StdioHub:
         self.stderr_taken = 0
         self.max_message_bytes = max_message_bytes
         self.can_half_close = can_half_close
-        self.detached_since: float | None = time.monotonic()
+        self.detached_at: datetime | None = datetime.now(UTC)
         self.exit: ServerExit | None = None
         self._attachments = (stdin, stdout, stderr)
         self._limit = buffer_bytes
@@ -205,7 +205,8 @@ class StdioHub:
         """
         self.exit = exit_
         self._ring(self._changed)
-        asyncio.get_running_loop().call_later(LINGER_S, self.evict, CloseCode.EXITED_NON_ZERO, "the server ended")
+        code = CloseCode.NORMAL if exit_.code == 0 else CloseCode.EXITED_NON_ZERO
+        asyncio.get_running_loop().call_later(LINGER_S, self.evict, code, "the server ended")
 
     async def take_seat(self, seat: Seat, *, takeover: bool) -> None:
         """Attach a client.
@@ -220,13 +221,13 @@ class StdioHub:
             previous.evict(CloseCode.TAKEN_OVER, "another session of the same client took over")
             await previous.left.wait()
         self._seat = seat
-        self.detached_since = None
+        self.detached_at = None
 
     def leave_seat(self, seat: Seat) -> None:
         """Detach; the server runs on."""
         if self._seat is seat:
             self._seat = None
-            self.detached_since = time.monotonic()
+            self.detached_at = datetime.now(UTC)
         seat.left.set()
 
     def evict(self, code: CloseCode, reason: str) -> None:

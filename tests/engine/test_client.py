@@ -186,10 +186,10 @@ async def test_stderr_is_apart_and_in_the_exits_error(client: ProxyClient) -> No
 async def test_attaching_to_a_server_that_has_ended_tells_how(client: ProxyClient, proxy: ProxyUnderTest) -> None:
     await client.start("box", toolbox("exit", "5"))
     await proxy.until("box", "exited")
-    with pytest.raises(ServerExited, match="exiting with code 5") as caught:
-        async with client.stdio("box"):
-            pass
-    assert caught.value.code == 5
+    async with client.stdio("box") as stream:
+        assert await stream.read() == b""
+        assert isinstance(stream.end, ServerExited)
+        assert (stream.end.code, stream.end.stderr_tail) == (5, "exiting with code 5\n")
 
 
 async def test_a_killed_server_ends_the_stream_with_its_signal(client: ProxyClient) -> None:

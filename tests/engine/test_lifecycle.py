@@ -90,7 +90,7 @@ async def test_status_says_what_runs_and_the_list_is_the_callers_own(proxy: Prox
     assert status["rule"] == "toolbox"
     assert status["image"] == TOOLBOX
     assert status["container_id"] == containers_of(proxy.instance)[0]
-    assert status["stdio"] == {"attached": False}
+    assert status["stdio"] == {"attached": False, "half_close": False}
     listed = await proxy.call("GET", "/v1/servers")
     assert [server["name"] for server in listed.json["servers"]] == ["box"]
     of_other = await proxy.call("GET", "/v1/servers", token=OTHER_TOKEN)

@@ -162,6 +162,7 @@ async def test_unknown_query_parameters_are_invalid(strict: ProxyUnderTest, quer
 async def test_missing_image_is_its_own_problem_and_creates_nothing(strict: ProxyUnderTest) -> None:
     answer = await strict.call("POST", START, {"image": "doogie-test/never-built:1"})
     assert (answer.status, answer.problem) == (424, "image-unavailable")
+    assert "doogie-test/never-built:1" in answer.json["detail"]
     assert "operator" in answer.json["detail"]
 
 
@@ -211,6 +212,56 @@ async def raw(proxy: ProxyUnderTest, request: bytes, *, tcp: bool = False) -> by
 async def test_targets_that_could_be_read_in_two_ways_are_bad_requests(strict: ProxyUnderTest, target: bytes) -> None:
     head = await raw(strict, b"GET " + target + b" HTTP/1.1\r\nHost: proxy\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
+
+
+def problem_of(answer: bytes) -> str:
+    """The problem's name in a whole raw answer, after a check of its head."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nContent-Type: application/problem+json" in head
+    assert b"\r\nserver:" not in head.lower()
+    return str(json.loads(body)["type"]).removeprefix("urn:doogie:problem:")
+
+
+async def raw_until_closed(proxy: ProxyUnderTest, request: bytes) -> bytes:
+    """Everything that is answered to raw bytes until the proxy closes the connection."""
+    reader, writer = await asyncio.open_unix_connection(proxy.socket)
+    writer.write(request)
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /v1/servers/a\xc3\xa9 HTTP/1.1\r\nHost: proxy\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: p\r\nX: a\r\n folded\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_request_is_a_bad_request_as_plain_as_the_rest(
+    strict: ProxyUnderTest, request_: bytes
+) -> None:
+    answer = await raw_until_closed(strict, request_)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert problem_of(answer) == "bad-request"
+
+
+async def test_head_line_above_the_limit_is_headers_too_large(strict: ProxyUnderTest) -> None:
+    answer = await raw_until_closed(strict, b"GET / HTTP/1.1\r\nHost: p\r\nX: " + b"x" * 9000 + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert problem_of(answer) == "headers-too-large"
+
+
+async def test_half_sent_head_is_cut_after_the_idle_timeout(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule()), idle_timeout_s=0.3) as proxy:
+        assert await raw_until_closed(proxy, b"GET /healthz HTTP/1.1\r\nHost: pro") == b""
 
 
 async def test_tcp_listener_serves_loopback_names_only_and_no_foreign_origin(strict: ProxyUnderTest) -> None:

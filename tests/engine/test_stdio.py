@@ -180,6 +180,18 @@ async def drain_bytes(ws: WebSocket, count: int) -> bytes:
     return bytes(output)
 
 
+async def test_server_that_ended_unattended_still_delivers_its_output_and_its_end(proxy: ProxyUnderTest) -> None:
+    await proxy.start("box", "big-then-exit", "100000", "9")
+    await proxy.until("box", "exited")
+    async with proxy.stdio("box") as ws:
+        received = await receive_all(ws)
+    assert received.output[Channel.STDOUT] == b"x" * 100000 + b"\n"
+    assert received.exit_code == 9
+    async with proxy.stdio("box") as ws:
+        again = await receive_all(ws)
+    assert (bytes(again.output[Channel.STDOUT]), again.exit_code) == (b"", 9)
+
+
 # ── one client at a time ─────────────────────────────────────────────────────────────────────────
 
 
@@ -190,7 +202,7 @@ async def test_second_attach_is_busy_and_takeover_closes_the_first_with_4409(pro
             async with proxy.stdio("echo"):
                 pass
         assert refused.value.status == 409
-        assert (await proxy.call("GET", "/v1/servers/echo")).json["stdio"] == {"attached": True}
+        assert (await proxy.call("GET", "/v1/servers/echo")).json["stdio"]["attached"] is True
         async with proxy.stdio("echo", query="?takeover=1") as second:
             assert await closed_with(first) == CloseCode.TAKEN_OVER
             await second.send_bytes(channels.encode(Channel.STDIN, b"mine\n"))

@@ -91,6 +91,12 @@ def big_then_echo(count: str) -> None:
     echo_lines()
 
 
+def big_then_exit(count: str, code: str) -> None:
+    """One line of ``count`` bytes, then exit as ``exit`` does."""
+    write_all(1, b"x" * int(count) + b"\n")
+    exit_with(code)
+
+
 def count_to(count: str) -> None:
     """The numbers below ``count``, a line each, then idle."""
     for number in range(int(count)):
@@ -138,6 +144,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "print-args": lambda *_: print_args(),
     "big": big,
     "big-then-echo": big_then_echo,
+    "big-then-exit": big_then_exit,
     "count": count_to,
     "exit-after-line": exit_after_line,
     "not-utf8": not_utf8,

@@ -33,15 +33,9 @@ async def join(proxy: ProxyClient, name: str, *, takeover: bool, linger_s: float
         DoogieError: any other end.
         BrokenPipeError: nobody reads own stdout any more.
     """
-    sees_eof = await _sees_eof(proxy, name)
+    stdio = (await proxy.status(name)).stdio
     async with proxy.stdio(name, takeover=takeover) as stream:
-        return await _Join(stream).run(sees_eof=sees_eof, linger_s=linger_s)
-
-
-async def _sees_eof(proxy: ProxyClient, name: str) -> bool:
-    """Whether the server's rule lets it see end-of-file on stdin."""
-    status, policy = await proxy.status(name), await proxy.policy()
-    return any(rule.name == status.rule and rule.limits.replay == "none" for rule in policy.rules)
+        return await _Join(stream).run(sees_eof=stdio is not None and stdio.half_close, linger_s=linger_s)
 
 
 class _Join:

@@ -29,8 +29,7 @@ from doogie_client import (
 )
 from doogie_client.stdio import STDERR_TAIL_BYTES, WRITE_CHUNK_BYTES, LineSplitter
 from doogie_contract.channels import CloseCode, encode, encode_exit_status
-from doogie_contract.problems import ProblemType
-from tests.unit.client.fake_proxy import FakeProxy, problem
+from tests.unit.client.fake_proxy import FakeProxy
 
 
 async def read_all(stream: StdioStream) -> bytes:
@@ -158,22 +157,6 @@ async def test_an_exit_ends_reading_as_on_a_pipe_and_refuses_writes(fake: FakePr
         with pytest.raises(ServerExited, match=r"^told by the fake proxy: last words$") as caught:
             await stream.write(b"x")
         assert (caught.value.code, caught.value.stderr_tail) == (3, "last words\n")
-
-
-async def test_attaching_to_a_server_that_has_ended_tells_how_it_ended(fake: FakeProxy, client: ProxyClient) -> None:
-    how = {"reason": "exited", "code": 5, "signal": None, "finished_at": None, "stderr_tail": "no API key\n"}
-
-    async def handler(request: web.Request) -> web.Response:
-        if request.path.endswith("/stdio"):
-            return web.json_response(
-                problem(ProblemType.NOT_FOUND), status=404, content_type="application/problem+json"
-            )
-        return web.json_response({"name": "x", "state": "exited", "exit": how})
-
-    fake.handler = handler
-    with pytest.raises(ServerExited, match="code 5: no API key"):
-        async with client.stdio("x"):
-            pass
 
 
 async def test_a_killed_server_tells_its_signal(fake: FakeProxy, client: ProxyClient) -> None:
