@@ -49,7 +49,7 @@ images: ## build the images of the starter policy's MCP servers
 	@PYTHON=$(PYTHON) deploy/bootstrap/bootstrap.sh demo
 	docker compose --env-file .env --file deploy/images/compose.yaml build
 
-test: ## set everything up and run every test
+test: ## set everything up and run every test; PYTEST="-k word" picks some
 	@PYTHON=$(PYTHON) deploy/bootstrap/bootstrap.sh test
 	@$(MAKE) --no-print-directory pytest # anew, because it reads what bootstrap wrote to .env
 
