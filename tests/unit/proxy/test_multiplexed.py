@@ -56,7 +56,16 @@ def test_payloads_are_views_into_what_was_read() -> None:
     assert piece.obj is data
 
 
-def test_the_largest_length_is_not_negative() -> None:
+def test_a_length_has_all_of_its_32_bits() -> None:
+    for length in (2**24 + 3, 2**31, 2**32 - 1):
+        demultiplexer = Demultiplexer()
+        demultiplexer.feed(b"\1\0\0\0" + length.to_bytes(4))
+        assert demultiplexer._left == length
+
+
+def test_a_payload_longer_than_any_read_comes_out_whole() -> None:
+    payload = bytes(2**24) + b"end"
+    stream = multiplex([(1, payload), (1, b"next")])
     demultiplexer = Demultiplexer()
-    assert feed(demultiplexer, b"\x01\0\0\0\xff\xff\xff\xff" + bytes(10)) == bytes(10)
-    assert feed(demultiplexer, b"more") == b"more"
+    received = b"".join(feed(demultiplexer, stream[at : at + 2**18]) for at in range(0, len(stream), 2**18))
+    assert received == payload + b"next"
