@@ -159,7 +159,7 @@ images = st.builds(
     volumes=st.lists(volumes, max_size=4).map(tuple),
     labels=st.dictionaries(
         texts
-        | st.sampled_from(["traefik.enable", "io.doogie.sig", "io.doogie.client", "org.opencontainers.image.title"]),
+        | st.sampled_from(["traefik.enable", "io.doogie.sig", "io.doogie.more", "org.opencontainers.image.title"]),
         texts,
         max_size=4,
     ),

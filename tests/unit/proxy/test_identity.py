@@ -125,6 +125,11 @@ def test_signed_labels_of_another_version_are_refused_as_such() -> None:
         Identity.from_labels(labels, KEYRING, IMAGE_ID)
 
 
+def test_a_label_under_our_prefix_that_an_image_bakes_in_is_not_taken_for_ours() -> None:
+    """Else the container would run on for ever after a restart of the proxy, owned by nobody."""
+    assert Identity.from_labels({**LABELS, PREFIX + "baked": ""}, KEYRING, IMAGE_ID) == IDENTITY
+
+
 @given(admitted=admissions, image=image_configs)
 def test_no_label_that_an_image_bakes_in_hides_a_container_from_its_owner(
     admitted: Admitted, image: ImageConfig
