@@ -194,8 +194,9 @@ class StdioHub:
 
     def drain(self) -> None:
         """Read on past the limit, so that the engine can stop the server and announce its end."""
-        self._limit += DRAIN_RESERVE_BYTES
-        self._draining = True
+        if not self._draining:
+            self._limit += DRAIN_RESERVE_BYTES
+            self._draining = True
         self._ring(self._room)
 
     def finish(self, exit_: ServerExit) -> None:
@@ -238,11 +239,15 @@ class StdioHub:
 
     def reattach(self, stdin: Attachment | None, stdout: Attachment | None, stderr: Attachment | None) -> None:
         """Go on with new attachments after the engine came back; ``run`` must have ended."""
-        self.close()
+        self._close_attachments()
         self._attachments = (stdin, stdout, stderr)
 
     def close(self) -> None:
-        """End the attachments. With ``can_half_close`` this is EOF for the server; else it is not told."""
+        """End the attachments, and ``run``. With ``can_half_close`` this is EOF for the server; else it is not told."""
+        self._close_attachments()
+        self.drain()  # what waits for room would wait for ever
+
+    def _close_attachments(self) -> None:
         for attachment in self._attachments:
             if attachment is not None:
                 attachment.close()

@@ -145,6 +145,29 @@ async def test_server_whose_output_is_stalled_can_be_stopped(engine: str, tmp_pa
                 await proxy.stop("flood")
 
 
+async def test_proxy_ends_while_output_is_stalled_and_leaves_the_server_running(engine: str, tmp_path: Path) -> None:
+    document = policy_document(toolbox_rule(stdio={"buffer": "64KiB", "max_message": "64KiB"}))
+    async with asyncio.timeout(20):
+        async with proxy_under_test(tmp_path, document, leave_running=True) as first:
+            await first.start("flood", "flood")
+            async with first.stdio("flood") as ws:
+                await ws.receive(timeout=20)  # it prints, and nobody reads on
+    async with proxy_under_test(tmp_path, document, instance=first.instance) as second:
+        assert (await second.call("GET", "/v1/servers/flood")).json["state"] == "running"
+        await second.stop("flood")
+
+
+async def test_dead_server_whose_output_nobody_read_is_let_go_of(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(stdio={"buffer": "64KiB", "max_message": "64KiB"}, lifetime={"keep_exited_s": 0})
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.1) as proxy:
+        await proxy.call("POST", "/v1/servers/box/start", {"image": TOOLBOX, "args": ["big-then-exit", "400000", "0"]})
+        async with asyncio.timeout(20):
+            while (await proxy.call("GET", "/v1/servers/box")).status == 200:
+                await asyncio.sleep(0.02)
+            while any(task.get_name().startswith("stdio") for task in asyncio.all_tasks()):
+                await asyncio.sleep(0.02)
+
+
 async def test_failed_start_leaves_nothing_and_shows_none_of_the_engines_words(engine: str, tmp_path: Path) -> None:
     rule = toolbox_rule(network="doogie-test-no-such-network")
     async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
