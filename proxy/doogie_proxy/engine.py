@@ -121,6 +121,7 @@ class Attachment:
             EngineUnavailable: the attachment is gone.
         """
         try:
+            await self._writer.drain()  # a write that was cancelled may have left the buffer full
             self._writer.write(data)
             await self._writer.drain()
         except (OSError, RuntimeError) as exc:

@@ -7,6 +7,7 @@ A session ends with a close code of ``doogie_contract.channels.CloseCode``; the 
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import WSMsgType, web
@@ -175,12 +176,11 @@ class Session(Seat):
             async for message in ws:
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     break
-                await self._codec.accept(self._hub, message.data)
+                # Nobody reads stdin any more. If that is the server's end, or the engine's, the sending side tells it.
+                with suppress(EngineUnavailable):
+                    await self._codec.accept(self._hub, message.data)
         except _CloseSession as ending:
             return ending
-        except EngineUnavailable:
-            # The server's end, or the engine's, is about to be told by the sending side.
-            await asyncio.Event().wait()
         return _CloseSession(CloseCode.NORMAL, "detached")
 
     async def _send(self, ws: web.WebSocketResponse) -> _CloseSession:

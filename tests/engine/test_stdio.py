@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,36 @@ async def test_client_that_vanishes_frees_its_place(proxy: ProxyUnderTest) -> No
     async with asyncio.timeout(20):
         while (await proxy.call("GET", "/v1/servers/echo")).json["stdio"]["attached"]:
             await asyncio.sleep(0.01)
+
+
+async def test_stdin_of_a_server_that_does_not_read_is_bounded_however_often_clients_take_over(
+    proxy: ProxyUnderTest,
+) -> None:
+    await proxy.start("deaf", "sleep")
+    message = channels.encode(Channel.STDIN, bytes(8 * MIB))
+    tracemalloc.start()
+    try:
+        for _ in range(6):
+            ws = await proxy.stdio("deaf", query="?takeover=1")
+            await ws.send_bytes(message)
+            await asyncio.sleep(0.2)  # let it arrive: there is nothing to see from here
+            ws._response.close()
+        await proxy.until_detached("deaf")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 3 * 8 * MIB
+
+
+async def test_client_can_leave_after_it_wrote_to_a_stdin_that_nobody_reads(pipes: ProxyUnderTest) -> None:
+    await pipes.start("box", "sleep")
+    async with pipes.stdio("box") as ws:
+        await ws.send_bytes(channels.encode_close(Channel.STDIN))
+        await ws.send_bytes(channels.encode(Channel.STDIN, b"too late"))
+        async with asyncio.timeout(5):
+            await ws.close()
+        assert ws.close_code == CloseCode.NORMAL
+    await pipes.until_detached("box")
 
 
 async def test_server_that_floods_waits_for_its_client_and_loses_nothing(engine: str, tmp_path: Path) -> None:
