@@ -12,6 +12,7 @@ import structlog
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
+from doogie_contract.channels import CloseCode
 from doogie_contract.models import (
     Admission,
     ClientPolicy,
@@ -172,11 +173,10 @@ class Api:
         """``GET /v1/servers/{name}/stdio``: a WebSocket."""
         server = self._server(request)
         offered = [text.strip() for text in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")]
-        if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
-            raise ProblemError(ProblemType.UPGRADE_REQUIRED, "open a WebSocket (RFC 6455) here")
         subprotocol = next((name for name in offered if name in CODECS), None)
+        wanted = f"open a WebSocket (RFC 6455, version 13) here, with subprotocol {' or '.join(CODECS)}"
         if subprotocol is None:
-            raise ProblemError(ProblemType.UPGRADE_REQUIRED, f"offer a subprotocol: {' or '.join(CODECS)}")
+            raise ProblemError(ProblemType.UPGRADE_REQUIRED, wanted)
         session = Session(server.hub, CODECS[subprotocol](), close_timeout_s=self._settings.close_timeout_s)
         ws = web.WebSocketResponse(
             protocols=(subprotocol,),
@@ -186,6 +186,8 @@ class Api:
             autoclose=False,  # the session answers a close itself; else it is cut off before it knows how it ended
             timeout=self._settings.close_timeout_s,
         )
+        if not ws.can_prepare(request):
+            raise ProblemError(ProblemType.UPGRADE_REQUIRED, wanted)
         try:
             await server.hub.take_seat(session, takeover=request.query.get("takeover") == "1")
         except StdioBusyError:
@@ -196,7 +198,8 @@ class Api:
             await session.run(ws)
         finally:
             server.hub.leave_seat(session)
-            if request.transport is not None and not ws.closed:
+            # Closed in good order it has a code; else what is still unsent would hold the connection for ever.
+            if request.transport is not None and ws.close_code in (None, CloseCode.ABNORMAL):
                 request.transport.abort()
             log.info(
                 "stdio_session",

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from doogie_contract import channels
 from doogie_contract.channels import Channel, CloseCode
-from tests.support.harness import ProxyUnderTest, policy_document, proxy_under_test, toolbox_rule
+from tests.support.harness import TOKEN, ProxyUnderTest, policy_document, proxy_under_test, toolbox_rule
 
 MIB = 2**20
 WebSocket = ClientWebSocketResponse[Any]
@@ -208,6 +208,58 @@ async def test_second_attach_is_busy_and_takeover_closes_the_first_with_4409(pro
             assert await closed_with(first) == CloseCode.TAKEN_OVER
             await second.send_bytes(channels.encode(Channel.STDIN, b"mine\n"))
             assert await drain_bytes(second, 5) == b"mine\n"
+
+
+async def attach_by_hand(
+    proxy: ProxyUnderTest, headers: str, *, query: str = ""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for ``box``'s stdio with these headers; nothing is read unless the caller does."""
+    reader, writer = await asyncio.open_unix_connection(proxy.socket, limit=1024)
+    request = f"GET /v1/servers/box/stdio{query} HTTP/1.1\r\nHost: proxy\r\nAuthorization: Bearer {TOKEN}\r\n"
+    writer.write(f"{request}{headers}\r\n".encode())
+    return reader, writer
+
+
+async def write_for_ever(writer: asyncio.StreamWriter) -> None:
+    """Fails when the other side is gone: who only waits is not told, behind output that it has not read."""
+    async with asyncio.timeout(10):
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n"
+KEY = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+
+
+async def test_session_that_is_ended_and_does_not_read_is_cut_off(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule()), close_timeout_s=0.2) as proxy:
+        await proxy.start("box", "flood")
+        reader, writer = await attach_by_hand(proxy, UPGRADE + KEY)
+        await reader.readuntil(b"\r\n\r\n")  # and no more: what is printed now fills every buffer on the way
+        await asyncio.sleep(0.5)
+        with capture_logs() as logs:
+            async with proxy.stdio("box", query="?takeover=1"), asyncio.timeout(10):
+                while not any(log["event"] == "stdio_session" for log in logs):
+                    await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionError):
+            await write_for_ever(writer)
+
+
+@pytest.mark.parametrize("headers", [UPGRADE, UPGRADE.partition("\r\n")[2] + KEY, UPGRADE + KEY.replace("13", "12")])
+async def test_upgrade_that_is_no_websocket_is_refused_and_takes_nobodys_place(
+    proxy: ProxyUnderTest, headers: str
+) -> None:
+    await proxy.start("box", "echo-lines")
+    async with proxy.stdio("box") as ws:
+        reader, writer = await attach_by_hand(proxy, headers, query="?takeover=1")
+        async with asyncio.timeout(10):
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 426 ")
+        writer.close()
+        await writer.wait_closed()
+        await ws.send_bytes(channels.encode(Channel.STDIN, b"still here\n"))
+        assert await drain_bytes(ws, 11) == b"still here\n"
 
 
 async def test_next_client_begins_at_the_first_byte_nobody_has_taken(proxy: ProxyUnderTest) -> None:
