@@ -308,12 +308,13 @@ class Servers:
             self._spawn("streams_ended", self._streams_ended(server))
 
     async def _streams_ended(self, server: Server) -> None:
-        """Both output streams ended: the server died, closed them, or the engine went away."""
+        """Both output streams ended: the server died, or the engine went away, be it for a moment."""
         try:
             await self._finish(server)
-        except EngineUnavailable:
-            server.lost = True
-            server.hub.evict(CloseCode.ENGINE_LOST, "the engine went away")
+        finally:
+            if server.exit is None:
+                server.lost = True  # the sweep attaches again
+                server.hub.evict(CloseCode.ENGINE_LOST, "the engine went away")
 
     # ── the engine's side of the story ───────────────────────────────────────────────────────────
 
@@ -359,21 +360,33 @@ class Servers:
         states = await self._engine.list_states(self._label)
         tracked = {server.container.id: server for server in self._servers.values()}
         for container_id in states.keys() - tracked.keys() - self._foreign:
-            with suppress(NotFound):  # removed in between
-                await self._adopt(container_id)
+            await self._look_after("adopt", self._adopt(container_id))
         self._foreign &= states.keys()
         for container_id, server in tracked.items():
             if states.get(container_id) != "running":
-                await self._finish(server)
-            elif server.lost:
-                await self._reattach(server)
+                await self._look_after("finish", self._finish(server))
+            elif server.lost and server.key not in self._locks:
+                await self._look_after("reattach", self._reattach(server))
         now = datetime.now(UTC)
         for server in tracked.values():
+            if server.key in self._locks:
+                continue  # an operation is under way: the next sweep sees what has become of it
             lease, removal = server.lease_end(), server.removal_due()
-            if server.end_reason is None and lease is not None and lease[0] <= now:
+            if lease is not None and lease[0] <= now:
                 self._spawn("lease", self._end_lease(server))
             elif removal is not None and removal <= now:
                 self._spawn("remove", self._remove_dead(server))
+
+    async def _look_after(self, what: str, operation: Coroutine[Any, Any, None]) -> None:
+        """Do one container's part of a sweep. Its trouble is not the others': it is logged, and tried again."""
+        try:
+            await operation
+        except NotFound:
+            pass  # removed in between
+        except EngineUnavailable:
+            raise
+        except EngineFailure as exc:
+            log.warning("operation_failed", operation=what, error=str(exc))
 
     async def _adopt(self, container_id: str) -> None:
         """Take charge of a container that another process of this instance left."""
@@ -419,7 +432,7 @@ class Servers:
     async def _end_lease(self, server: Server) -> None:
         async with self._locked(server.key):
             lease = server.lease_end()
-            if server.end_reason is None and lease is not None and lease[0] <= datetime.now(UTC):
+            if lease is not None and lease[0] <= datetime.now(UTC):
                 await self._end(server, lease[1])
 
     async def _remove_dead(self, server: Server) -> None:

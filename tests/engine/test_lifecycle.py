@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+from doogie_contract.channels import CloseCode
 from tests.support.harness import (
     OTHER_TOKEN,
     TOKEN,
@@ -209,6 +210,19 @@ async def test_attached_server_outlives_detached_ttl_but_not_its_max_age(engine:
         await proxy.stop("busy")
 
 
+async def test_lease_whose_stop_failed_is_ended_by_a_later_sweep(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(lifetime={"detached_ttl_s": 1, "keep_exited_s": 3600, "stop_grace_s": 0})
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.1, reconnect_s=0.1) as proxy:
+        await proxy.start("idle", "sleep")
+        proxy.recorder.stall(before="/stop")
+        async with asyncio.timeout(20):
+            while not any("/stop" in request.path for request in proxy.recorder.requests):
+                await asyncio.sleep(0.01)
+        proxy.recorder.cut()
+        proxy.recorder.resume()
+        assert (await proxy.until("idle", "exited"))["exit"]["reason"] == "lease_detached"
+
+
 async def test_dead_container_is_removed_once_kept_long_enough(engine: str, tmp_path: Path) -> None:
     rule = toolbox_rule(lifetime={"keep_exited_s": 0})
     async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.1) as proxy:
@@ -238,6 +252,44 @@ async def test_next_proxy_adopts_what_runs_and_what_has_exited(engine: str, tmp_
         assert same.status == 200
         await second.stop("alive")
         await second.stop("dead")
+
+
+async def test_container_that_cannot_be_adopted_keeps_none_of_the_others_from_it(engine: str, tmp_path: Path) -> None:
+    document = policy_document(toolbox_rule())
+    async with proxy_under_test(tmp_path, document, leave_running=True) as first:
+        paused = await first.start("paused", "sleep")
+        await first.start("other", "sleep")
+    docker("pause", paused["container_id"])  # the engine refuses to attach to it
+    async with proxy_under_test(tmp_path, document, instance=first.instance, sweep_interval_s=0.1) as second:
+        assert (await second.until("other", "running"))["stdio"]["attached"] is False
+        assert (await second.call("GET", "/v1/servers/paused")).status == 404
+        docker("unpause", paused["container_id"])
+        async with asyncio.timeout(20):
+            while (await second.call("GET", "/v1/servers/paused")).status != 200:
+                await asyncio.sleep(0.02)
+        await second.stop("paused")
+        await second.stop("other")
+
+
+async def test_attachments_that_broke_are_made_anew_though_the_engine_was_never_seen_to_be_away(
+    engine: str, tmp_path: Path
+) -> None:
+    async with proxy_under_test(
+        tmp_path, policy_document(toolbox_rule()), sweep_interval_s=0.1, reconnect_s=0.1
+    ) as proxy:
+        await proxy.start("echo", "echo-lines")
+        async with proxy.stdio("echo") as ws:
+            proxy.recorder.cut()  # as a restart behind socket activation does: whoever asks gets an answer, only later
+            async with asyncio.timeout(20):
+                assert (await ws.receive()).data == CloseCode.ENGINE_LOST
+        async with asyncio.timeout(20):
+            while len([request for request in proxy.recorder.requests if "/attach?stderr" in request.path]) < 2:
+                await asyncio.sleep(0.01)
+            while (await proxy.call("GET", "/readyz")).status != 200:
+                await asyncio.sleep(0.01)
+        async with proxy.stdio("echo") as ws:
+            await ws.send_bytes(b"\x00hello\n")
+            assert (await ws.receive(timeout=20)).data == b"\x01hello\n"
 
 
 async def test_server_without_replay_ends_with_the_proxy_and_leaves_nothing(engine: str, tmp_path: Path) -> None:

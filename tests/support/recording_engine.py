@@ -27,6 +27,7 @@ class RecordingEngine:
         self.path = path
         self._replace = replace
         self._flowing = asyncio.Event()
+        self._stall_before = ""
         self._flowing.set()
         self.requests: list[EngineRequest] = []
         self._engine_socket = engine_socket
@@ -41,20 +42,30 @@ class RecordingEngine:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
+        self.cut()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._server.wait_closed()
         self.path.unlink(missing_ok=True)
 
-    def stall(self) -> None:
-        """Let nothing through any more; connections stay open, as with an engine that hangs."""
-        self._flowing.clear()
+    def stall(self, *, before: str = "") -> None:
+        """Let nothing through any more; connections stay open, as with an engine that hangs.
+
+        With ``before``, from the next request on whose path contains it.
+        """
+        self._stall_before = before
+        if not before:
+            self._flowing.clear()
 
     def resume(self) -> None:
-        """Let everything through that has waited."""
+        """Let everything through again, and first what has waited."""
+        self._stall_before = ""
         self._flowing.set()
+
+    def cut(self) -> None:
+        """Break all connections, and with them what has not been let through; new ones are accepted."""
+        for writer in self._writers:
+            writer.transport.abort()
 
     def about_containers(self) -> list[EngineRequest]:
         """What was asked of the engine that could change something, in order."""
@@ -96,6 +107,8 @@ class RecordingEngine:
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             path = "/" + target.split("/", 2)[2] if target.startswith("/v1.") else target
             self.requests.append(EngineRequest(method, path, json.loads(body) if body else None))
+            if self._stall_before and self._stall_before in path:
+                self._flowing.clear()
             await self._flowing.wait()
             engine.write(head + body)
             await engine.drain()
