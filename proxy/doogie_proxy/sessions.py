@@ -189,7 +189,7 @@ class Session(Seat):
             while True:
                 if await self._codec.send_next(hub, ws):
                     continue
-                if hub.exit is None:
+                if hub.exit is None or hub.running:
                     await hub.changed()
                 else:
                     await self._codec.send_exit(hub.exit, ws)

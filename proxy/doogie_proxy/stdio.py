@@ -146,6 +146,8 @@ class StdioHub:
         self.can_half_close = can_half_close
         self.detached_at: datetime | None = datetime.now(UTC)
         self.exit: ServerExit | None = None
+        self.running = False
+        """Whether ``run`` is at it: more output may come, also after the exit."""
         self._attachments = (stdin, stdout, stderr)
         self._limit = buffer_bytes
         self._draining = False
@@ -160,12 +162,15 @@ class StdioHub:
 
     async def run(self) -> None:
         """Move output from the engine until both streams end."""
+        self.running = True
         _, stdout, stderr = self._attachments
         async with asyncio.TaskGroup() as group:
             if stdout:
                 group.create_task(self._pump_stdout(stdout))
             if stderr:
                 group.create_task(self._pump_stderr(stderr))
+        self.running = False
+        self._ring(self._changed)
 
     async def write(self, data: bytes | memoryview) -> None:
         """Hand bytes to the server's stdin; returns when there is room for more.
@@ -200,7 +205,7 @@ class StdioHub:
         self._ring(self._room)
 
     def finish(self, exit_: ServerExit) -> None:
-        """The server is dead and its output complete; its client is told once it has taken all of it.
+        """The server is dead; its client is told once it has taken all of the output.
 
         A client that does not take it within ``LINGER_S`` is asked to leave.
         """

@@ -193,6 +193,17 @@ async def test_server_that_ended_unattended_still_delivers_its_output_and_its_en
     assert (bytes(again.output[Channel.STDOUT]), again.exit_code) == (b"", 9)
 
 
+async def test_output_that_waited_for_room_when_the_server_ended_is_delivered_too(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(stdio={"buffer": "64KiB", "max_message": "64KiB"})
+    async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
+        await proxy.start("box", "big-then-exit", "400000", "0")
+        await proxy.until("box", "exited")
+        async with proxy.stdio("box") as ws:
+            received = await receive_all(ws)
+    assert received.output[Channel.STDOUT] == b"x" * 400000 + b"\n"
+    assert received.close_code == CloseCode.NORMAL
+
+
 # ── one client at a time ─────────────────────────────────────────────────────────────────────────
 
 
