@@ -24,6 +24,7 @@ from typing import Any, Literal, Self
 
 import aiodocker
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from doogie_proxy.multiplexed import Demultiplexer
 from doogie_proxy.spec import ImageConfig
@@ -359,6 +360,8 @@ def _failures() -> Iterator[None]:
         raise EngineTimeout("the engine did not answer in time") from exc
     except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as exc:
         raise EngineUnavailable(f"engine connection: {exc!r}") from exc
+    except (HttpProcessingError, ValueError) as exc:
+        raise EngineError(f"not an answer: {exc!r}") from exc
 
 
 def _expect_stream(head: str) -> None:

@@ -14,6 +14,8 @@ from doogie_proxy.admission import Admitted
 from doogie_proxy.policy import Stdio
 
 IMAGE_LABELS_KEPT = "org.opencontainers.image."
+MAX_IMAGE_LABELS_CHARS = 64 * 1024
+"""Names and values together. The engine puts all labels on one line of each event; aiohttp reads 512 KiB of a line."""
 
 
 class ImageRefusedError(Exception):
@@ -34,11 +36,13 @@ def create_body(admitted: Admitted, image: ImageConfig, identity_labels: Mapping
     """The body of ``POST /containers/create`` for an admitted request.
 
     Raises:
-        ImageRefusedError: the image has no ENTRYPOINT (arguments would be the program) or a VOLUME that cannot be
-            covered.
+        ImageRefusedError: the image has no ENTRYPOINT (arguments would be the program), a VOLUME that cannot be
+            covered or too many labels.
     """
     if not image.entrypoint:
         raise ImageRefusedError("the image has no ENTRYPOINT, so arguments would choose the program: use one that has")
+    if sum(len(key) + len(value) for key, value in image.labels.items()) > MAX_IMAGE_LABELS_CHARS:
+        raise ImageRefusedError(f"the image's labels exceed {MAX_IMAGE_LABELS_CHARS} characters: use one with fewer")
     rule, resources = admitted.rule, admitted.rule.resources
     # Other software on the engine obeys labels (reverse proxies, updaters): an image must not reach it.
     blanked = {key: "" for key in image.labels if not key.startswith(IMAGE_LABELS_KEPT)}

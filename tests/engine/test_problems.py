@@ -337,6 +337,17 @@ async def test_engine_that_hangs_is_an_engine_timeout(engine: str, tmp_path: Pat
         await proxy.stop("box")
 
 
+async def test_answers_that_are_none_end_no_background_work(engine: str, tmp_path: Path) -> None:
+    # No list in any answer is JSON any more. The proxy asks again and again, and serves.
+    async with proxy_under_test(
+        tmp_path, policy_document(toolbox_rule()), wait_ready=False, reconnect_s=0.05, replace_in_answers=(b"[", b"{")
+    ) as proxy:
+        async with asyncio.timeout(20):
+            while len(proxy.recorder.requests) < 4:
+                assert (await proxy.call("GET", "/readyz")).status == 503
+                await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("limit", ["MemoryLimit", "PidsLimit", "CpuCfsQuota"])
 async def test_engine_that_cannot_enforce_a_limit_is_never_ready(engine: str, tmp_path: Path, limit: str) -> None:
     # The one thing of the real engine that is changed on its way: what /info says of this limit. Same length.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from doogie_contract.models import StartRequest
 from doogie_proxy.admission import Admitted, admit
 from doogie_proxy.policy import Policy
-from doogie_proxy.spec import ImageConfig, ImageRefusedError, create_body
+from doogie_proxy.spec import MAX_IMAGE_LABELS_CHARS, ImageConfig, ImageRefusedError, create_body
 from tests.support.invariants import violations
 from tests.unit.proxy.strategies import admissions, images
 
@@ -176,6 +176,13 @@ def test_labels_of_the_image_are_blanked_for_other_software_on_the_engine() -> N
 def test_a_label_baked_into_the_image_does_not_replace_ours() -> None:
     labels = create_body(admitted(), image(labels=dict.fromkeys(LABELS, "baked")), LABELS)["Labels"]
     assert labels == LABELS
+
+
+def test_an_image_with_more_labels_than_an_event_can_carry_is_refused() -> None:
+    most = {"a": "x" * (MAX_IMAGE_LABELS_CHARS - 1)}
+    assert create_body(admitted(), image(labels=most), LABELS)
+    with pytest.raises(ImageRefusedError, match="labels exceed 65536 characters"):
+        create_body(admitted(), image(labels={**most, "b": ""}), LABELS)
 
 
 # ── every body ───────────────────────────────────────────────────────────────────────────────────
