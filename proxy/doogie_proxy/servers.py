@@ -175,18 +175,18 @@ class Servers:
                 stdio=admitted.rule.stdio,
             )
             body = create_body(admitted, image, identity.to_labels(self._keyring, image.id))
-            if (dead := self._servers.get(key)) is not None:
-                await self._remove(dead)
+            if (previous := self._servers.get(key)) is not None:  # dead, or its stop has failed
+                await self._remove(previous)
             return await self._create(identity, body), True
 
     def _running(self, key: Key, request: StartRequest) -> Server | None:
-        """The server that runs with an equal request.
+        """The server that runs with an equal request, and is to run on.
 
         Raises:
             ProblemError: spec-conflict, it runs with another.
         """
         server = self._servers.get(key)
-        if server is None or server.exit is not None:
+        if server is None or server.exit is not None or server.end_reason is not None:
             return None
         if not same_spec(self._keyring, request, server.identity.spec):
             detail = f"{key.name} runs with another image, arguments or environment: stop it first"

@@ -64,6 +64,39 @@ async def test_start_without_waiting_tells_at_once_what_can_be_known_at_once(pro
     assert (other.status, other.problem) == (409, "spec-conflict")
 
 
+async def test_start_without_waiting_during_a_stop_starts_anew_after_it(proxy: ProxyUnderTest) -> None:
+    old = await proxy.start("stubborn", "ignore-term")
+    async with proxy.stdio("stubborn") as ws:  # it has installed its handler once it says so
+        await ws.receive(timeout=20)
+    stop = asyncio.create_task(proxy.call("POST", "/v1/servers/stubborn/stop", {"grace_s": 1}))
+    await proxy.until("stubborn", "stopping")
+    request = {"image": TOOLBOX, "args": ["ignore-term"]}
+    assert (await proxy.call("POST", "/v1/servers/stubborn/start?wait=none", request)).status == 202
+    assert (await stop).json["state"] == "absent"
+    async with asyncio.timeout(20):
+        while (await proxy.call("GET", "/v1/servers/stubborn")).status != 200:
+            await asyncio.sleep(0.02)
+    assert (await proxy.until("stubborn", "running"))["container_id"] != old["container_id"]
+
+
+async def test_start_after_a_stop_that_failed_starts_anew(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(
+        tmp_path, policy_document(toolbox_rule()), sweep_interval_s=0.1, reconnect_s=0.1
+    ) as proxy:
+        old = await proxy.start("box", "sleep")
+        proxy.recorder.stall(before="/stop")
+        stop = asyncio.create_task(proxy.call("POST", "/v1/servers/box/stop"))
+        async with asyncio.timeout(20):
+            while not any("/stop" in request.path for request in proxy.recorder.requests):
+                await asyncio.sleep(0.01)
+            proxy.recorder.cut()
+            proxy.recorder.resume()
+            assert (await stop).problem == "engine-unavailable"
+            while (await proxy.call("GET", "/readyz")).status != 200:
+                await asyncio.sleep(0.01)
+        assert (await proxy.start("box", "sleep"))["container_id"] != old["container_id"]
+
+
 async def test_attaches_before_it_starts_so_that_no_byte_is_missed(proxy: ProxyUnderTest) -> None:
     container_id = (await proxy.start("box", "print-args"))["container_id"]
     paths = [request.path.replace(container_id, "ID") for request in proxy.recorder.about_containers()]
