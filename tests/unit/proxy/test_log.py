@@ -1,0 +1,28 @@
+"""What a failure leaves in the log."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAILING = """
+import sys
+import structlog
+from doogie_proxy import log
+
+def fail(token):
+    1 / 0
+
+log.configure("info", sys.argv[1])
+try:
+    fail("planted-" + "secret")
+except ZeroDivisionError:
+    structlog.get_logger("test").exception("internal_error")
+"""
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_a_traceback_says_where_and_shows_no_values(format_: str) -> None:
+    done = subprocess.run([sys.executable, "-c", FAILING, format_], check=True, capture_output=True, text=True)
+    assert "ZeroDivisionError: division by zero" in done.stdout
+    assert "planted-secret" not in done.stdout
