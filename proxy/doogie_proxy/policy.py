@@ -30,6 +30,8 @@ from doogie_contract.models import EnvName
 MAX_PATTERN_CHARS = 512
 MAX_PATTERN_ARG_BYTES = 1024
 """An argument that a pattern must match is at most this long."""
+MAX_LEASE_S = 10**9
+"""Thirty years. Added to a date it must be a date."""
 
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -203,10 +205,12 @@ class Stdio(_Section):
 class Lifetime(_Section):
     """When a server ends by itself, in seconds."""
 
-    detached_ttl_s: int = Field(default=900, ge=1, description="nobody attached for this long: stopped")
-    max_age_s: int = Field(default=604800, ge=1, description="from creation")
+    detached_ttl_s: int = Field(default=900, ge=1, le=MAX_LEASE_S, description="nobody attached for this long: stopped")
+    max_age_s: int = Field(default=604800, ge=1, le=MAX_LEASE_S, description="from creation")
     stop_grace_s: int = Field(default=5, ge=0, le=300, description="from SIGTERM to SIGKILL")
-    keep_exited_s: int = Field(default=300, ge=0, description="status and logs outlive the server by this")
+    keep_exited_s: int = Field(
+        default=300, ge=0, le=MAX_LEASE_S, description="status and logs outlive the server by this"
+    )
 
 
 class Defaults(_Section):
