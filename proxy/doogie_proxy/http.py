@@ -209,7 +209,7 @@ def _check_origin(request: web.Request) -> None:
     if not _is_loopback(host):
         raise ProblemError(ProblemType.HOST_NOT_ALLOWED, "Host must be a loopback address or localhost")
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         raise ProblemError(ProblemType.HOST_NOT_ALLOWED, "Origin must be absent or this very host")
 
 

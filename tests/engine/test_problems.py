@@ -273,6 +273,7 @@ async def test_tcp_listener_serves_loopback_names_only_and_no_foreign_origin(str
         (b"Host: localhost.evil.example", b"403"),
         (b"Host: 127.0.0.1\r\nOrigin: http://evil.example", b"403"),
         (b"Host: 127.0.0.1\r\nOrigin: null", b"403"),
+        (b"Host: 127.0.0.1\r\nOrigin: http://[", b"403"),
         (b"Host: 127.0.0.1\r\nOrigin: http://127.0.0.1", b"200"),
     ):
         head = await raw(strict, b"GET /healthz HTTP/1.1\r\n" + headers + b"\r\n\r\n", tcp=True)
