@@ -3,6 +3,7 @@
 ``OPERATIONS`` is the one table of them: the router and ``/openapi.json`` are both made from it.
 """
 
+import json
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -70,7 +71,7 @@ class Api:
         self._policy = policy
         self._servers = servers
         self._tickets = Tickets(settings.ticket_ttl_s)
-        self._openapi: web.Response | None = None
+        self._openapi = ""
         self.shutting_down = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -228,9 +229,11 @@ class Api:
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """``GET /openapi.json``."""
-        from doogie_proxy.openapi import document  # it needs OPERATIONS, below
+        if not self._openapi:
+            from doogie_proxy.openapi import document  # it needs OPERATIONS, below
 
-        return web.json_response(document(OPERATIONS))
+            self._openapi = json.dumps(document(OPERATIONS))
+        return web.Response(text=self._openapi, content_type="application/json")
 
     def _server(self, request: web.Request) -> Server:
         name = server_name(request)
