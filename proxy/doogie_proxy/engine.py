@@ -15,6 +15,7 @@ ends in a value or in one of::
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -271,7 +272,9 @@ class Engine:
     async def find(self, name: str) -> str | None:
         """The id of the container with exactly this name."""
         async with self._call():
-            containers = await self._docker.containers.list(all=1, filters=json.dumps({"name": [f"^/{name}$"]}))
+            containers = await self._docker.containers.list(
+                all=1, filters=json.dumps({"name": [f"^/{re.escape(name)}$"]})
+            )
         return next((container.id for container in containers), None)
 
     async def deaths(self, label: str, *, since: float) -> AsyncIterator[Death]:
