@@ -25,7 +25,7 @@ RUNNING = {
     "rule": "time",
     "image": "mcp/time",
     "started_at": "2026-11-01T00:00:00Z",
-    "stdio": {"attached": True},
+    "stdio": {"attached": True, "half_close": False},
 }
 
 
