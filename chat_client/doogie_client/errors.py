@@ -9,6 +9,7 @@
     └── StdioClosed               an attached stdio stream ended
         ├── ServerExited          the container ended: code, signal, the last stderr lines
         ├── TakenOver             another attach took the stream (4409)
+        ├── Revoked               the operator took back the token that opened it (4403)
         ├── HalfCloseUnavailable  this server's stdin cannot be closed alone (4405)
         ├── MessageRejected       the proxy does not take what was sent (1003, 1007)
         ├── MessageTooLarge       a message over the limit (1009, or this side's own bound on a line)
@@ -152,6 +153,12 @@ class UpgradeRequired(ProblemResponse):
     problem_type = ProblemType.UPGRADE_REQUIRED
 
 
+class QuotaExceeded(ProblemResponse):
+    """429: as many servers, starts or requests as the policy allows; ``detail`` says which and how long to wait."""
+
+    problem_type = ProblemType.QUOTA_EXCEEDED
+
+
 class HeadersTooLarge(ProblemResponse):
     """431: the request's headers are over the proxy's limit."""
 
@@ -238,6 +245,12 @@ class TakenOver(StdioClosed):
     summary = "another attach took the stream over"
 
 
+class Revoked(StdioClosed):
+    """The token that opened the stream is no longer valid."""
+
+    summary = "the token was revoked"
+
+
 class HalfCloseUnavailable(StdioClosed):
     """Stdin cannot be closed alone: only servers under a rule with ``replay: none`` can see end-of-file."""
 
@@ -276,6 +289,7 @@ CLOSE_CLASSES: dict[int, type[StdioClosed]] = {
     CloseCode.SERVICE_RESTART: ProxyRestarting,
     CloseCode.HALF_CLOSE_UNAVAILABLE: HalfCloseUnavailable,
     CloseCode.TAKEN_OVER: TakenOver,
+    CloseCode.REVOKED: Revoked,
     CloseCode.EXITED_NON_ZERO: ServerExited,
     CloseCode.ENGINE_LOST: EngineLost,
 }

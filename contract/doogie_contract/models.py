@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 SERVER_NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 """What ``{name}`` in a path must match, as a whole."""
@@ -17,12 +17,15 @@ MAX_ARGS = 128
 MAX_ARG_CHARS = 8192
 MAX_ENV = 128
 MAX_ENV_VALUE_CHARS = 32768
+MAX_NAMED = 32
 
 # A process argument or environment string is NUL-terminated (execve(2)), so NUL cannot be in one.
 Argument = Annotated[str, StringConstraints(max_length=MAX_ARG_CHARS, pattern=r"^[^\x00]*$")]
 EnvName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 EnvValue = Annotated[str, StringConstraints(max_length=MAX_ENV_VALUE_CHARS, pattern=r"^[^\x00]*$")]
 ImageText = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")]
+ResourceName = Annotated[str, StringConstraints(pattern=SERVER_NAME_PATTERN)]
+"""A secret or mount of a rule."""
 ServerName = Annotated[str, StringConstraints(pattern=SERVER_NAME_PATTERN)]
 
 
@@ -40,6 +43,15 @@ class StartRequest(_Request):
     image: ImageText = Field(description="repo, repo:tag or repo@digest; without tag or digest, the rule's pinned one")
     args: list[Argument] = Field(default_factory=list, max_length=MAX_ARGS, description="after the rule's prefix")
     env: dict[EnvName, EnvValue] = Field(default_factory=dict, max_length=MAX_ENV)
+    secrets: list[ResourceName] = Field(default_factory=list, max_length=MAX_NAMED, description="of the rule, by name")
+    mounts: list[ResourceName] = Field(default_factory=list, max_length=MAX_NAMED, description="of the rule, by name")
+
+    @field_validator("secrets", "mounts")
+    @classmethod
+    def _named_once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("each name may be given once")
+        return names
 
 
 class StopRequest(_Request):
@@ -123,6 +135,7 @@ class Limits(_Response):
     replay: str
     network: str
     user: str
+    runtime: str = "runc"
     detached_ttl_s: int
     max_age_s: int
     stop_grace_s: int
@@ -160,8 +173,12 @@ class PolicyRule(_Response):
     name: str
     images: list[str]
     args: PolicyArgs
+    image_patterns: list[str] = Field(default_factory=list)
     env_allow: list[str]
+    env_patterns: list[str] = Field(default_factory=list)
     env_fixed: list[str] = Field(description="names only")
+    secrets: list[str] = Field(default_factory=list, description="names only")
+    mounts: list[str] = Field(default_factory=list, description="names only")
     limits: Limits
 
 
@@ -169,6 +186,8 @@ class ClientPolicy(_Response):
     """Answer of ``GET /v1/policy``: what the caller may start, in the order rules are tried."""
 
     client: str
+    max_running: int | None = None
+    starts_per_minute: int | None = None
     rules: list[PolicyRule]
 
 

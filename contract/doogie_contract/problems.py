@@ -29,6 +29,7 @@ class ProblemType(Enum):
     INVALID_REQUEST = ("invalid-request", 422, "The request is not valid")
     IMAGE_UNAVAILABLE = ("image-unavailable", 424, "The image is not on the engine")
     UPGRADE_REQUIRED = ("upgrade-required", 426, "This resource is a WebSocket")
+    QUOTA_EXCEEDED = ("quota-exceeded", 429, "A quota is exhausted")
     HEADERS_TOO_LARGE = ("headers-too-large", 431, "The request's headers are too large")
     INTERNAL_ERROR = ("internal-error", 500, "The proxy has a defect")
     ENGINE_ERROR = ("engine-error", 502, "The engine refused or failed")
@@ -75,10 +76,21 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Raised in the proxy for any refusal; ``detail`` and ``errors`` are shown to the client as they stand."""
+    """Raised in the proxy for any refusal; ``detail`` and ``errors`` are shown to the client as they stand.
 
-    def __init__(self, type: ProblemType, detail: str, errors: list[ProblemDetail] | None = None) -> None:
+    ``retry_after_s`` says when it may be otherwise (header ``Retry-After``, RFC 9110 section 10.2.3).
+    """
+
+    def __init__(
+        self,
+        type: ProblemType,
+        detail: str,
+        errors: list[ProblemDetail] | None = None,
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(f"{type.slug}: {detail}")
+        self.retry_after_s = retry_after_s
         self.type = type
         self.detail = detail
         self.errors = errors or []

@@ -30,19 +30,27 @@ from doogie_contract.models import (
 )
 from doogie_contract.problems import ProblemError, ProblemType
 from doogie_proxy.admission import Admitted, Denied, admit, plan_hash
-from doogie_proxy.auth import Tickets, client_of_token
+from doogie_proxy.audit import Decision
+from doogie_proxy.auth import Caller, Tickets, caller_of_token, peer_uid
+from doogie_proxy.configuration import Configuration
+from doogie_proxy.engine import EngineFailure
 from doogie_proxy.http import CLIENT, query_flags, read_model, server_name
 from doogie_proxy.identity import Identity
-from doogie_proxy.policy import ImageRef, Policy, Rule
-from doogie_proxy.server import Server
+from doogie_proxy.policy import Rule
+from doogie_proxy.references import ImageRef
+from doogie_proxy.server import Key, Server
 from doogie_proxy.servers import Servers
 from doogie_proxy.sessions import CODECS, Session
 from doogie_proxy.settings import Settings
+from doogie_proxy.spec import ImageRefusedError
 from doogie_proxy.stdio import StdioBusyError
 
 MAX_LOG_LINES = 10_000
 
 _BEARER = re.compile(r"Bearer +([\x21-\x7e]{1,512})", re.IGNORECASE)
+
+CALLER = web.RequestKey("caller", Caller)
+DECISION = web.RequestKey("decision", Decision)
 
 log = structlog.get_logger(__name__)
 
@@ -61,16 +69,19 @@ class Operation:
     body_optional: bool = False
     query: dict[str, str] = field(default_factory=dict)
     authenticated: bool = True
+    audited: bool = False
+    """Whether a request that is allowed goes into the audit log; one that is refused always does."""
 
 
 class Api:
     """The handlers, over what they need."""
 
-    def __init__(self, settings: Settings, policy: Policy, servers: Servers) -> None:
+    def __init__(self, settings: Settings, configuration: Configuration, servers: Servers) -> None:
         self._settings = settings
-        self._policy = policy
+        self._configuration = configuration
         self._servers = servers
         self._tickets = Tickets(settings.ticket_ttl_s)
+        self._streams: dict[Session, Caller] = {}
         self._openapi = ""
         self.shutting_down = False
 
@@ -78,61 +89,98 @@ class Api:
         """For ``Application.router``."""
         return [web.route(operation.method, operation.path, self._bind(operation)) for operation in OPERATIONS]
 
+    def use(self, configuration: Configuration) -> None:
+        """Decide by other files from now on. What a token opened that is no longer known ends."""
+        self._configuration = configuration
+        self._servers.use(configuration.keyring)
+        for session, caller in self._streams.items():
+            if not caller.is_known_to(configuration.policy):
+                session.evict(CloseCode.REVOKED, "the token was revoked")
+        self._servers.wake_all()  # who follows a log asks again whether it may
+
     def _bind(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            if operation.authenticated:
-                request[CLIENT] = self._authenticate(operation, request)
-                structlog.contextvars.bind_contextvars(client=request[CLIENT])
-                if self.shutting_down:
-                    raise ProblemError(ProblemType.SHUTTING_DOWN, "the proxy is ending: try again shortly")
-            query_flags(request, operation.query)
-            return await operation.handler(self, request)
+            if not operation.authenticated:
+                query_flags(request, operation.query)
+                return await operation.handler(self, request)
+            decision = request[DECISION] = Decision(operation.handler.__name__)
+            try:
+                decision.note(server=request.match_info.get("name"), peer_uid=peer_uid(request.transport))
+                self._let_in(operation, request)
+                response = await operation.handler(self, request)
+            except ProblemError as exc:
+                decision.write("refused", exc)
+                raise
+            except ImageRefusedError as exc:
+                decision.note(why=[str(exc)])
+                decision.write("refused")
+                raise
+            except EngineFailure:
+                decision.write("failed")
+                raise
+            if operation.audited:
+                decision.write("allowed")
+            return response
 
         return handle
 
-    def _authenticate(self, operation: Operation, request: web.Request) -> str:
+    def _let_in(self, operation: Operation, request: web.Request) -> None:
+        caller = request[CALLER] = self._authenticate(operation, request)
+        request[CLIENT] = caller.client
+        structlog.contextvars.bind_contextvars(client=caller.client)
+        if self.shutting_down:
+            raise ProblemError(ProblemType.SHUTTING_DOWN, "the proxy is ending: try again shortly")
+        query_flags(request, operation.query)
+
+    def _authenticate(self, operation: Operation, request: web.Request) -> Caller:
+        policy = self._configuration.policy
         match = _BEARER.fullmatch(request.headers.get(hdrs.AUTHORIZATION, ""))
+        caller = None
         if match:
-            client = client_of_token(self._policy, match[1])
+            caller = caller_of_token(policy, match[1])
         elif "ticket" in operation.query and (ticket := request.query.get("ticket")):
-            client = self._tickets.redeem(ticket, server_name(request))
-        else:
-            client = None
-        if client is None or client not in self._policy.clients:
+            caller = self._tickets.redeem(ticket, server_name(request))
+        if caller is None or not caller.is_known_to(policy):
             raise ProblemError(
                 ProblemType.UNAUTHENTICATED, "send Authorization: Bearer <token> with a token of the policy"
             )
-        return client
+        wanted_uid = policy.clients[caller.client].peer_uid
+        if wanted_uid is not None and peer_uid(request.transport) != wanted_uid:
+            raise ProblemError(ProblemType.UNAUTHENTICATED, "this token is not for a process of this user")
+        return caller
 
     # ── servers ──────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, request: web.Request) -> web.Response:
         """``POST /v1/servers/{name}/start``."""
-        client, name = request[CLIENT], server_name(request)
+        key, configuration, decision = _key(request), self._configuration, request[DECISION]
         wanted = await read_model(request, StartRequest, timeout_s=self._settings.body_timeout_s)
-        decision = admit(self._policy, client, wanted)
-        if isinstance(decision, Denied):
-            log.info("denied", server=name, errors=[error.model_dump() for error in decision.errors])
+        decided = admit(configuration.policy, key.client, wanted)
+        rules = configuration.policy.rules_of(key.client) if isinstance(decided, Denied) else [decided.rule]
+        decision.note_request(wanted, rules, configuration.keyring)
+        if isinstance(decided, Denied):
             raise ProblemError(
-                ProblemType.POLICY_DENIED, "no rule admits the request: see errors, rule by rule", decision.errors
+                ProblemType.POLICY_DENIED, "no rule admits the request: see errors, rule by rule", decided.errors
             )
-        if request.query.get("dry_run") == "1":
-            return _answer(200, _admission(decision))
+        dry_run = request.query.get("dry_run") == "1"
+        decision.note(rule=decided.rule.name, dry_run=dry_run)
+        if dry_run:
+            return _answer(200, _admission(decided))
         wait = request.query.get("wait") != "none"
-        server, created = await self._servers.start(client, name, wanted, decision, wait=wait)
-        log.info("admitted", server=name, rule=decision.rule.name, created=created)
+        server, created = await self._servers.start(key, wanted, decided, configuration.secrets, wait=wait)
+        decision.note(created=created)
         if server is None:
-            return _answer(202, ServerStatus(name=name, state=ServerState.CREATED, rule=decision.rule.name))
+            return _answer(202, ServerStatus(name=key.name, state=ServerState.CREATED, rule=decided.rule.name))
         return _answer(201 if created else 200, self._status(server))
 
     async def stop(self, request: web.Request) -> web.Response:
         """``POST /v1/servers/{name}/stop``."""
-        name = server_name(request)
+        key = _key(request)
         wanted = StopRequest()
         if request.can_read_body:
             wanted = await read_model(request, StopRequest, timeout_s=self._settings.body_timeout_s)
-        exit_ = await self._servers.stop(request[CLIENT], name, grace_s=wanted.grace_s)
-        return _answer(200, ServerStatus(name=name, state=ServerState.ABSENT, exit=exit_))
+        exit_ = await self._servers.stop(key, grace_s=wanted.grace_s)
+        return _answer(200, ServerStatus(name=key.name, state=ServerState.ABSENT, exit=exit_))
 
     async def status(self, request: web.Request) -> web.Response:
         """``GET /v1/servers/{name}``."""
@@ -145,7 +193,7 @@ class Api:
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/servers/{name}/logs``: stderr; with ``follow=1``, until the server ends."""
-        hub = self._server(request).hub
+        hub, caller = self._server(request).hub, request[CALLER]
         tail = min(int(request.query.get("tail", "200")), MAX_LOG_LINES)
         # text/plain of a hostile container: no browser may take it for anything else.
         response = web.StreamResponse(
@@ -158,7 +206,7 @@ class Api:
             if more := hub.stderr.since(offset):
                 offset = hub.stderr.end
                 await response.write(more)
-            elif hub.exit is not None or self.shutting_down:
+            elif hub.exit is not None or self.shutting_down or not caller.is_known_to(self._configuration.policy):
                 break
             else:
                 await hub.changed()
@@ -168,7 +216,7 @@ class Api:
     async def ticket(self, request: web.Request) -> web.Response:
         """``POST /v1/servers/{name}/ticket``."""
         server = self._server(request)
-        return _answer(201, self._tickets.issue(request[CLIENT], server.identity.server))
+        return _answer(201, self._tickets.issue(request[CALLER], server.identity.server))
 
     async def stdio(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/servers/{name}/stdio``: a WebSocket."""
@@ -193,11 +241,14 @@ class Api:
             await server.hub.take_seat(session, takeover=request.query.get("takeover") == "1")
         except StdioBusyError:
             raise ProblemError(ProblemType.STDIO_BUSY, "another session is attached; ?takeover=1 ends it") from None
+        request[DECISION].write("allowed")
+        self._streams[session] = request[CALLER]
         begun = time.monotonic()
         try:
             await ws.prepare(request)
             await session.run(ws)
         finally:
+            del self._streams[session]
             server.hub.leave_seat(session)
             # Closed in good order it has a code; else what is still unsent would hold the connection for ever.
             if request.transport is not None and ws.close_code in (None, CloseCode.ABNORMAL):
@@ -215,8 +266,17 @@ class Api:
 
     async def policy(self, request: web.Request) -> web.Response:
         """``GET /v1/policy``."""
-        client = request[CLIENT]
-        return _answer(200, ClientPolicy(client=client, rules=[_rule(rule) for rule in self._policy.rules_of(client)]))
+        name, policy = request[CLIENT], self._configuration.policy
+        client = policy.clients[name]
+        return _answer(
+            200,
+            ClientPolicy(
+                client=name,
+                max_running=client.max_running,
+                starts_per_minute=client.starts_per_minute,
+                rules=[_rule(rule) for rule in policy.rules_of(name)],
+            ),
+        )
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """``GET /healthz``: the process answers."""
@@ -236,19 +296,25 @@ class Api:
         return web.Response(text=self._openapi, content_type="application/json")
 
     def _server(self, request: web.Request) -> Server:
-        name = server_name(request)
-        server = self._servers.get(request[CLIENT], name)
+        key = _key(request)
+        server = self._servers.get(key)
         if server is None:
-            raise ProblemError(ProblemType.NOT_FOUND, f"there is no server {name}: start it first")
+            raise ProblemError(ProblemType.NOT_FOUND, f"there is no server {key.name}: start it first")
         return server
 
     def _status(self, server: Server) -> ServerStatus:
         return server.status(outdated=self._outdated(server.identity))
 
     def _outdated(self, identity: Identity) -> bool:
-        rule = next((rule for rule in self._policy.rules_of(identity.client) if rule.name == identity.rule), None)
+        rule = next(
+            (rule for rule in self._configuration.policy.rules_of(identity.client) if rule.name == identity.rule), None
+        )
         image = rule.resolve(ImageRef.parse(identity.image)) if rule else None
         return rule is None or image is None or plan_hash(rule, image) != identity.plan
+
+
+def _key(request: web.Request) -> Key:
+    return Key(request[CLIENT], server_name(request))
 
 
 def _answer(status: int, model: BaseModel) -> web.Response:
@@ -265,9 +331,13 @@ def _rule(rule: Rule) -> PolicyRule:
     return PolicyRule(
         name=rule.name,
         images=rule.images,
+        image_patterns=rule.image_patterns,
         args=PolicyArgs(prefix=rule.args.prefix, any=rule.args.any, patterns=rule.args.patterns, max=rule.args.max),
         env_allow=rule.env.allow,
+        env_patterns=rule.env.patterns,
         env_fixed=sorted(rule.env.fixed),
+        secrets=sorted(rule.secrets),
+        mounts=sorted(rule.mounts),
         limits=_limits(rule),
     )
 
@@ -285,6 +355,7 @@ def _limits(rule: Rule) -> Limits:
         replay=rule.stdio.replay,
         network=rule.network,
         user=rule.user,
+        runtime=rule.runtime,
         **rule.lifetime.model_dump(),
     )
 
@@ -299,9 +370,17 @@ OPERATIONS = (
         Api.start,
         "Start a server, or find it running with the same request",
         {200: ServerStatus, 201: ServerStatus, 202: ServerStatus},
-        (ProblemType.POLICY_DENIED, ProblemType.SPEC_CONFLICT, ProblemType.IMAGE_UNAVAILABLE, *_BODY, *_ENGINE),
+        (
+            ProblemType.POLICY_DENIED,
+            ProblemType.SPEC_CONFLICT,
+            ProblemType.IMAGE_UNAVAILABLE,
+            ProblemType.QUOTA_EXCEEDED,
+            *_BODY,
+            *_ENGINE,
+        ),
         body=StartRequest,
         query={"wait": "none", "dry_run": "[01]"},
+        audited=True,
     ),
     Operation(
         "POST",
@@ -312,6 +391,7 @@ OPERATIONS = (
         (*_BODY, *_ENGINE),
         body=StopRequest,
         body_optional=True,
+        audited=True,
     ),
     Operation("GET", "/v1/servers/{name}", Api.status, "One server", {200: ServerStatus}, (ProblemType.NOT_FOUND,)),
     Operation("GET", "/v1/servers", Api.list, "The caller's servers", {200: ServerList}),
@@ -323,6 +403,7 @@ OPERATIONS = (
         {200: "text/plain"},
         (ProblemType.NOT_FOUND,),
         query={"tail": "[0-9]{1,5}", "follow": "[01]"},
+        audited=True,
     ),
     Operation(
         "GET",
@@ -340,6 +421,7 @@ OPERATIONS = (
         "A one-use pass to a server's stdio, for clients that cannot send headers",
         {201: Ticket},
         (ProblemType.NOT_FOUND,),
+        audited=True,
     ),
     Operation("GET", "/v1/policy", Api.policy, "What the caller may start", {200: ClientPolicy}),
     Operation("GET", "/healthz", Api.healthz, "The process answers", {200: Health}, authenticated=False),

@@ -4,27 +4,36 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
 
 from doogie_contract.channels import CloseCode
 from doogie_proxy.api import Api
+from doogie_proxy.audit import audit_file
+from doogie_proxy.configuration import Configuration
 from doogie_proxy.connection import Connection
 from doogie_proxy.engine import Engine
 from doogie_proxy.http import finish_headers, guard
-from doogie_proxy.identity import Keyring
 from doogie_proxy.listen import listen
-from doogie_proxy.policy import Policy
+from doogie_proxy.policy_file import ConfigurationError
 from doogie_proxy.servers import Servers
 from doogie_proxy.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
+class Proxy(NamedTuple):
+    """A proxy that serves: the URLs it listens on, and its API."""
+
+    urls: list[str]
+    api: Api
+
+
 @asynccontextmanager
-async def running(settings: Settings, policy: Policy, keyring: Keyring) -> AsyncIterator[list[str]]:
-    """A proxy that serves; yields the URLs it listens on, and ends gracefully on exit.
+async def running(settings: Settings, configuration: Configuration) -> AsyncIterator[Proxy]:
+    """A proxy that serves, and ends gracefully on exit.
 
     Raises:
         ListenError: an address is taken, or cannot be bound.
@@ -33,13 +42,13 @@ async def running(settings: Settings, policy: Policy, keyring: Keyring) -> Async
         Engine(settings.engine_socket, timeout_s=settings.engine_timeout_s) as engine,
         Servers(
             engine,
-            keyring,
+            configuration.keyring,
             instance=settings.instance,
             sweep_interval_s=settings.sweep_interval_s,
             reconnect_s=settings.reconnect_s,
         ) as servers,
     ):
-        api = Api(settings, policy, servers)
+        api = Api(settings, configuration, servers)
         app = web.Application(middlewares=[guard], client_max_size=settings.body_max_bytes)
         app.add_routes(api.routes())
         app.on_response_prepare.append(finish_headers)
@@ -54,7 +63,7 @@ async def running(settings: Settings, policy: Policy, keyring: Keyring) -> Async
                 listening.append(server)
                 urls.append(url)
             log.info("listening", urls=urls, instance=settings.instance)
-            yield urls
+            yield Proxy(urls, api)
         finally:
             for server in listening:
                 server.close()
@@ -80,13 +89,30 @@ def _connections(runner: web.AppRunner, settings: Settings) -> Callable[[], Conn
     )
 
 
-async def serve(settings: Settings, policy: Policy, keyring: Keyring) -> None:
-    """Run until SIGTERM or SIGINT."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    async with running(settings, policy, keyring):
-        await ended.wait()
-        log.info("ending")
+async def serve(settings: Settings, configuration: Configuration) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the files anew.
+
+    Raises:
+        ListenError: an address is taken, or cannot be bound.
+        OSError: the audit file cannot be opened.
+    """
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    with audit_file(settings.audit_file):
+        async with running(settings, configuration) as proxy:
+            while await signals.get() is signal.SIGHUP:
+                await _reload(settings, proxy)
+            log.info("ending")
     log.info("ended")
+
+
+async def _reload(settings: Settings, proxy: Proxy) -> None:
+    """All of the files or none: with a fault in one, everything stays as it was."""
+    try:
+        configuration = await asyncio.to_thread(Configuration.load, settings)
+    except ConfigurationError as exc:
+        log.error("reload_refused", faults=exc.lines)  # noqa: TRY400  # the lines say all; no defect of ours
+    else:
+        proxy.api.use(configuration)
+        log.info("reloaded", clients=len(configuration.policy.clients), rules=len(configuration.policy.rules))

@@ -15,11 +15,15 @@ from doogie_contract.models import StartRequest
 from doogie_proxy import auth, log
 from doogie_proxy.admission import Denied, admit
 from doogie_proxy.app import serve as run_proxy
+from doogie_proxy.configuration import Configuration
+from doogie_proxy.engine import EngineFailure
 from doogie_proxy.http import parse_json
-from doogie_proxy.identity import Keyring
 from doogie_proxy.listen import ListenError
-from doogie_proxy.policy import Policy, PolicyError
-from doogie_proxy.policy import load as load_policy
+from doogie_proxy.policy import Policy
+from doogie_proxy.policy_advice import warnings
+from doogie_proxy.policy_file import ConfigurationError
+from doogie_proxy.policy_file import load as load_policy
+from doogie_proxy.policy_live import missing
 from doogie_proxy.provision import Owners, provision
 from doogie_proxy.settings import Settings, TcpListener
 
@@ -56,7 +60,7 @@ def _settings() -> Settings:
 def _policy(path: Path) -> Policy:
     try:
         return load_policy(path)
-    except PolicyError as exc:
+    except ConfigurationError as exc:
         _fail(*exc.lines)
 
 
@@ -64,15 +68,14 @@ def _policy(path: Path) -> Policy:
 def serve() -> None:
     """Serve the API. Settings are environment variables, DOOGIE_PROXY_*; see docs/operations.md."""
     settings = _settings()
-    policy = _policy(settings.policy)
     try:
-        keyring = Keyring.load(settings.signing_key_file)
-    except (OSError, ValueError) as exc:
-        _fail(f"signing key: {exc}")
+        configuration = Configuration.load(settings)
+    except ConfigurationError as exc:
+        _fail(*exc.lines)
     log.configure(settings.log_level, settings.log_format)
     try:
-        uvloop.run(run_proxy(settings, policy, keyring))
-    except ListenError as exc:
+        uvloop.run(run_proxy(settings, configuration))
+    except (ListenError, OSError) as exc:
         _fail(str(exc))
 
 
@@ -96,12 +99,28 @@ def init(
 
 
 @app.command()
-def check(policy: PolicyPath) -> None:
-    """Say whether a policy file is valid, and if not, where and what would be right."""
+def check(
+    policy: PolicyPath,
+    live: Annotated[bool, typer.Option("--live", help="also ask the engine whether what it names exists")] = False,
+) -> None:
+    """Say whether a policy file is valid, and if not, where and what would be right. Warns of what is unwise.
+
+    With --live, as the proxy would (DOOGIE_PROXY_ENGINE): images, networks, runtimes, volumes, host directories, and
+    files of secrets. Host directories are tried with containers that are created and removed, and never started.
+    """
     checked = _policy(policy)
+    for warning in warnings(checked):
+        typer.echo(f"warning: {warning}", err=True)
+    if live:
+        try:
+            faults = uvloop.run(missing(checked, _settings()))
+        except EngineFailure as exc:
+            _fail(f"the engine cannot be asked: {exc}")
+        if faults:
+            _fail(*faults)
     for name, client in checked.clients.items():
         typer.echo(f"client {name}: rules {', '.join(client.rules) or 'none'}")
-    typer.echo(f"{policy}: valid, {len(checked.rules)} rules")
+    typer.echo(f"{policy}: valid, {len(checked.rules)} rules" + (", and all of it is there" if live else ""))
 
 
 @app.command()

@@ -16,8 +16,8 @@ ends in a value or in one of::
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -184,22 +184,30 @@ class Engine:
             missing.append("the engine has no seccomp (SecurityOptions in /info)")
         return missing
 
-    async def ping(self) -> None:
-        """One cheap round trip."""
+    async def runtimes(self) -> list[str]:
+        """The OCI runtimes that the engine has, by name."""
         async with self._call():
-            await self._docker.version()
+            info = await self._docker.system.info()
+        return sorted(info.get("Runtimes") or {})
 
-    async def inspect_image(self, reference: str) -> ImageConfig:
-        """What the image is, by tag or repository digest.
+    async def networks(self) -> list[str]:
+        """The names of its networks."""
+        async with self._call():
+            return [str(network["Name"]) for network in await self._docker.networks.list()]
+
+    async def inspect_image(self, references: Sequence[str]) -> ImageConfig:
+        """What the image is, by the first of these tags, repository digests or ids that the engine has.
 
         Raises:
-            NoSuchImage: it is not on the engine.
+            NoSuchImage: it has none.
         """
-        try:
-            async with self._call():
-                image = await self._docker.images.inspect(reference)
-        except NotFound as exc:
-            raise NoSuchImage(reference) from exc
+        for reference in references:
+            with suppress(NotFound):
+                async with self._call():
+                    image = await self._docker.images.inspect(reference)
+                break
+        else:
+            raise NoSuchImage(references[0])
         config = image.get("Config") or {}
         return ImageConfig(
             id=str(image["Id"]),
@@ -207,6 +215,15 @@ class Engine:
             volumes=tuple(config.get("Volumes") or ()),
             labels=dict(config.get("Labels") or {}),
         )
+
+    async def require_volume(self, name: str) -> None:
+        """Nothing, if the volume is there: a container that names one that is not would make it, without a limit.
+
+        Raises:
+            NotFound: it is not.
+        """
+        async with self._call():
+            await self._docker.volumes.get(name)  # type: ignore[no-untyped-call]  # aiodocker's
 
     async def create(self, name: str, body: dict[str, Any]) -> str:
         """Create a container and return its id.

@@ -75,6 +75,8 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         problem = exc
         if problem.type is ProblemType.UNAUTHENTICATED:
             headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+        if problem.retry_after_s is not None:
+            headers[hdrs.RETRY_AFTER] = str(problem.retry_after_s)
     except web.HTTPException as exc:
         problem = _problem_of_http(exc, request)
         if hdrs.ALLOW in exc.headers:

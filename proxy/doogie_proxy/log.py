@@ -5,28 +5,37 @@ import sys
 
 import structlog
 
+AUDIT_LOGGER = "doogie_proxy.audit"
 
-def configure(level: str, format_: str) -> None:
-    """Send every logger, the standard library's too, to stdout in one format: ``json`` or ``console``."""
-    shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-    ]
+_SHARED: list[structlog.types.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+
+
+def formatter(format_: str) -> logging.Formatter:
+    """What makes a line of an event: ``json`` for machines, ``console`` for people."""
+    processors: list[structlog.types.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if format_ == "json":
-        shared.append(structlog.processors.format_exc_info)
-        renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         # Not the default one for people: it prints the values of local variables, tokens and environment among them.
         plain = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)
+        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain))
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=processors)
+
+
+def configure(level: str, format_: str) -> None:
+    """Send every logger, the standard library's too, to stdout. The audit log is written at any level."""
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer))
+    handler.setFormatter(formatter(format_))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)

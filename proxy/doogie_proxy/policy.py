@@ -1,14 +1,14 @@
-"""The policy file: who may start what, and what it gets. Pure; the file is read once by ``load``.
+"""The policy: who may start what, and what it gets. Pure; ``policy_file.py`` reads it from a file.
 
-Everything is refused that is not understood: unknown or duplicate keys, images that are not pinned, users that are
-root, networks that are the host's. What a later version will offer is unknown to this one, never ignored.
+Everything is refused that is not understood: unknown keys, images that are not pinned, users that are root, networks
+that are the host's, mounts outside of the operator's roots. What a later version will offer is unknown to this one,
+never ignored.
 """
 
-import functools
+import posixpath
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,68 +16,38 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
+    PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import SchemaError, SchemaValidator, core_schema
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedBase, CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from doogie_contract.models import EnvName
+from doogie_contract.models import EnvName, ResourceName
+from doogie_proxy.patterns import MAX_PATTERN_CHARS, check_pattern, full_match
+from doogie_proxy.references import ImageRef
 
-MAX_PATTERN_CHARS = 512
-MAX_PATTERN_ARG_BYTES = 1024
-"""An argument that a pattern must match is at most this long."""
 MAX_LEASE_S = 10**9
 """Thirty years. Added to a date it must be a date."""
 
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_IMAGE = re.compile(
-    r"(?P<repo>(?:[a-z0-9][a-z0-9.-]*(?::[0-9]{1,5})?/)?[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-    r"(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)"
-    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
-    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
-    re.ASCII,
+_NEVER_MOUNTED = (
+    "/boot",
+    "/dev",
+    "/etc",
+    "/proc",
+    "/run",
+    "/sys",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/run",
 )
+"""Whoever can read or write these owns the host. Neither they nor what holds or is in them can be mounted."""
 
-
-class PolicyError(Exception):
-    """The policy file cannot be used; each line says where (``file:line``), what, and what would be right."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
-
-
-class ImageRef(NamedTuple):
-    """``repo[:tag][@digest]`` in its parts (the distribution project's reference grammar, sha256 only)."""
-
-    repo: str
-    tag: str | None
-    digest: str | None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Split a reference.
-
-        Raises:
-            ValueError: not a reference.
-        """
-        match = _IMAGE.fullmatch(text)
-        if match is None:
-            raise ValueError(f"{text!r} is not an image reference: use repo, repo:tag or repo@sha256:<64 hex digits>")
-        return cls(match["repo"], match["tag"], match["digest"])
-
-    def __str__(self) -> str:
-        """What the engine is asked for: a digest says more than a tag, so the tag gives way to it."""
-        return f"{self.repo}@{self.digest}" if self.digest else f"{self.repo}:{self.tag}" if self.tag else self.repo
-
-    def satisfies(self, asked: Self) -> bool:
-        """Whether a client that asked for ``asked`` gets what it named by getting this one."""
-        return self.repo == asked.repo and asked.tag in (None, self.tag) and asked.digest in (None, self.digest)
+DANGEROUS_ENV = re.compile(
+    r"(?i:LD_.*|DYLD_.*|GLIBC_.*|GCONV_PATH|MALLOC_.*|PYTHON.*|NODE_.*|NPM_.*|UV_.*|PIP_.*|DENO_.*|BUN_.*|PERL.*"
+    r"|RUBY.*|GEM_.*|.*JAVA_.*OPTIONS|CLASSPATH|BASH.*|ENV|IFS|SHELL|PATH|HOME|TMPDIR|.*_PROXY|SSL_.*|OPENSSL_.*|GIT_.*)"
+)
+"""Names that change what runs or whom it talks to. Only an exact name in ``env.allow`` admits one, never a pattern."""
 
 
 def _parse_size(value: object) -> object:
@@ -86,31 +56,6 @@ def _parse_size(value: object) -> object:
         if match is None:
             raise ValueError(f"{value!r} is not a size: write bytes as a number, or 64KiB, 256MiB, 1GiB")
         return int(match[1]) * _UNITS[match[2]]
-    return value
-
-
-@functools.lru_cache(maxsize=4096)
-def _compile(pattern: str) -> SchemaValidator:
-    """A validator that accepts strings which ``pattern`` matches as a whole, in time linear in the string.
-
-    The Rust engine of pydantic-core searches, so the pattern is wrapped; it is compiled alone first, so that an
-    unbalanced one cannot break out of the wrapping.
-    """
-    for text in (pattern, rf"\A(?:{pattern})\z"):
-        compiled = SchemaValidator(core_schema.str_schema(strict=True, pattern=text, regex_engine="rust-regex"))
-    return compiled
-
-
-def full_match(pattern: str, text: str) -> bool:
-    """Whether ``pattern`` (Rust regex syntax) matches all of ``text``; linear in ``text``."""
-    return _compile(pattern).isinstance_python(text)
-
-
-def _check_pattern(value: str) -> str:
-    try:
-        _compile(value)
-    except SchemaError as exc:
-        raise ValueError(f"{value!r} is not a pattern this engine can match in linear time: {exc}") from None
     return value
 
 
@@ -127,24 +72,83 @@ def _check_network(value: str) -> str:
     return value
 
 
+def _check_path(value: str) -> str:
+    if not value.startswith("/") or value.startswith("//") or posixpath.normpath(value) != value or "\0" in value:
+        raise ValueError(f"{value!r} is not an absolute path without . and .. and doubled or trailing slashes")
+    return value
+
+
+def _check_target(value: str) -> str:
+    if not may_be_mounted_over(value):
+        raise ValueError(f"{value!r} cannot be mounted over: use a directory of the container's own, such as /data")
+    return value
+
+
+def _check_host_path(value: str) -> str:
+    for never in _NEVER_MOUNTED:
+        if within(never, value) or within(value, never):
+            raise ValueError(
+                f"{value!r} holds or is in {never}, which gives the host away: use a directory made for it"
+            )
+    return value
+
+
+def _parse_keep(value: object) -> object:
+    if value is None:
+        raise ValueError("write keep, or a value of your own")
+    return None if value == "keep" else value
+
+
+def _write_keep(value: object) -> object:
+    return "keep" if value is None else value
+
+
+def within(path: str, directory: str) -> bool:
+    """Whether ``path`` is ``directory`` or below it; lexical, both normal."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def may_be_mounted_over(path: str) -> bool:
+    """Whether a mount at this normal path of a container hides nothing that the engine puts there."""
+    return path.split("/")[1] not in ("", "proc", "sys", "dev")
+
+
 Size = Annotated[
     int,
     BeforeValidator(_parse_size),
     Field(strict=True, ge=0, le=2**50),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}),
 ]
+TmpfsSize = Annotated[Size, Field(ge=2**12)]
 # Container names are joined with "-", so neither an instance nor a client may hold one.
 OwnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,31}$")]
 RuleName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-PatternText = Annotated[str, Field(max_length=MAX_PATTERN_CHARS), AfterValidator(_check_pattern)]
+PatternText = Annotated[str, Field(max_length=MAX_PATTERN_CHARS), AfterValidator(check_pattern)]
 RuleImage = Annotated[str, Field(max_length=512), AfterValidator(_check_rule_image)]
 # Numeric, because a name is looked up in the image's own passwd file, where it may be 0; both, because the group
 # of a bare uid is 0.
 NonRootUser = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}:[1-9][0-9]{0,8}$")]
-Network = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$"), AfterValidator(_check_network)]
+EngineName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]
+Network = Annotated[EngineName, AfterValidator(_check_network)]
 # NUL ends a process argument (execve(2)).
 Argument = Annotated[str, Field(max_length=8192, pattern=r"^[^\x00]*$")]
+AbsolutePath = Annotated[str, Field(max_length=4096), AfterValidator(_check_path)]
+Target = Annotated[AbsolutePath, AfterValidator(_check_target)]
+HostPath = Annotated[AbsolutePath, AfterValidator(_check_host_path)]
+# None stands for keep: the image's own.
+Entrypoint = Annotated[
+    Annotated[list[Argument], Field(min_length=1)] | None,
+    BeforeValidator(_parse_keep),
+    PlainSerializer(_write_keep),
+    WithJsonSchema({"anyOf": [{"const": "keep"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+Workdir = Annotated[
+    AbsolutePath | None,
+    BeforeValidator(_parse_keep),
+    PlainSerializer(_write_keep),
+    WithJsonSchema({"anyOf": [{"const": "keep"}, {"type": "string", "pattern": "^/"}]}),
+]
 
 
 class _Section(BaseModel):
@@ -158,18 +162,47 @@ class Args(_Section):
     max: int = Field(default=32, ge=0, le=128, description="the most arguments a request may bring")
     patterns: list[PatternText] = Field(default=[], description="each argument must match one of these as a whole")
     any: bool = Field(default=False, description="allow every argument")
+    audit: Literal["shown", "hashed"] = Field(default="shown", description="in the audit log: as they are, or hashed")
 
 
 class Env(_Section):
-    """What environment a request may bring, by exact name."""
+    """What environment a request may bring."""
 
     allow: list[EnvName] = Field(default=[], description="names a request may set, to any value")
+    patterns: list[PatternText] = Field(
+        default=[], description="the same for names that match as a whole, unless risky"
+    )
     fixed: dict[EnvName, Argument] = Field(default={}, description="always set; a request cannot change them")
 
+    def admits(self, name: str) -> bool:
+        """Whether a request may set this variable."""
+        if name in self.allow:
+            return True
+        return not DANGEROUS_ENV.fullmatch(name) and any(full_match(pattern, name) for pattern in self.patterns)
+
+
+class Secret(_Section):
+    """A value that the proxy puts into the environment; clients name it and never see it."""
+
+    file: AbsolutePath = Field(description="where the proxy reads it, at its start and at each reload")
+    env: EnvName = Field(description="the variable that holds it")
+
+
+class Mount(_Section):
+    """A directory that requests can name; exactly one of ``host``, ``volume``, ``tmpfs``."""
+
+    target: Target = Field(description="where it is in the container")
+    host: HostPath | None = Field(default=None, description="a directory of the host, under one of mount_roots")
+    volume: EngineName | None = Field(default=None, description="an existing volume that the operator made")
+    tmpfs: TmpfsSize | None = Field(default=None, description="size of an empty tmpfs")
+    read_only: bool = Field(default=True, description="of a host directory or volume; a tmpfs is always writable")
+
     @model_validator(mode="after")
-    def _allow_and_fixed_are_disjoint(self) -> Self:
-        if both := sorted(set(self.allow) & set(self.fixed)):
-            raise ValueError(f"{', '.join(both)}: either allowed to the client or fixed, not both")
+    def _one_source(self) -> Self:
+        if sum(source is not None for source in (self.host, self.volume, self.tmpfs)) != 1:
+            raise ValueError("give exactly one of host, volume and tmpfs")
+        if self.tmpfs is not None and "read_only" in self.model_fields_set:
+            raise ValueError("a tmpfs is always writable: leave read_only out")
         return self
 
 
@@ -180,8 +213,8 @@ class Resources(_Section):
     # Below a hundredth the engine refuses, or rounds to 0, which is no limit.
     cpus: float = Field(default=0.5, ge=0.01, le=1024, allow_inf_nan=False)
     pids: int = Field(default=64, ge=1, le=2**20)
-    tmp: Size = Field(default=16 * 2**20, ge=2**12, description="size of /tmp and of each tmpfs over an image VOLUME")
-    shm: Size = Field(default=16 * 2**20, ge=2**12, description="size of /dev/shm")
+    tmp: TmpfsSize = Field(default=16 * 2**20, description="size of /tmp and of each tmpfs over an image VOLUME")
+    shm: TmpfsSize = Field(default=16 * 2**20, description="size of /dev/shm")
     nofile: int = Field(default=256, ge=16, le=2**20)
 
 
@@ -214,34 +247,64 @@ class Lifetime(_Section):
 
 
 class Defaults(_Section):
-    """Any field of a rule but ``name`` and ``images``."""
+    """Any field of a rule but its name and images."""
 
     allow_tags: bool = Field(default=False, description="accept images pinned by tag alone; tags can be moved")
     args: Args = Args()
     env: Env = Env()
+    entrypoint: Entrypoint = Field(default=None, description="keep (the image's), or the program and first arguments")
+    workdir: Workdir = Field(default=None, description="keep (the image's), or an absolute path")
+    tmpfs: dict[Target, TmpfsSize] = Field(default={}, description="always there, writable; path to size")
+    secrets: dict[ResourceName, Secret] = Field(default={}, description="what requests can have injected, by name")
+    mounts: dict[ResourceName, Mount] = Field(default={}, description="what requests can have mounted, by name")
     network: Network = Field(default="none", description="none, or an existing network the operator made")
     user: NonRootUser = Field(default="65532:65532", description="uid:gid, numeric, neither 0")
+    runtime: EngineName = Field(default="runc", description="an OCI runtime that the engine has: runc, runsc …")
     resources: Resources = Resources()
     stdio: Stdio = Stdio()
     lifetime: Lifetime = Lifetime()
+    max_running: int | None = Field(default=None, ge=1, description="servers of one client under this rule at once")
 
 
 class Rule(Defaults):
     """What may be started, and what it gets."""
 
     name: RuleName
-    images: list[RuleImage] = Field(min_length=1, description="repo@sha256:… (or repo:tag where allow_tags is true)")
+    images: list[RuleImage] = Field(default=[], description="repo@sha256:… (or repo:tag where allow_tags is true)")
+    image_patterns: list[PatternText] = Field(
+        default=[], description="the same for what requests spell, with a digest (or a tag, where allow_tags is true)"
+    )
 
     @model_validator(mode="after")
     def _tags_need_consent(self) -> Self:
+        if not self.images and not self.image_patterns:
+            raise ValueError("a rule needs images or image_patterns")
         for image in self.images:
             if ImageRef.parse(image).digest is None and not self.allow_tags:
                 raise ValueError(f"{image!r} has a tag but no digest: pin it, or set allow_tags: true")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_given_twice(self) -> Self:
+        targets = ["/tmp", *self.tmpfs, *(mount.target for mount in self.mounts.values())]  # noqa: S108  # inside it
+        variables = [*self.env.allow, *self.env.fixed, *(secret.env for secret in self.secrets.values())]
+        if twice := _twice(targets):
+            raise ValueError(f"{twice}: mounted twice; one thing may be at each place, and at /tmp there is one always")
+        if twice := _twice(variables):
+            raise ValueError(f"{twice}: either allowed to the client, or fixed, or a secret's; each once")
+        return self
+
     def resolve(self, asked: ImageRef) -> ImageRef | None:
         """The pinned image that a request for ``asked`` runs under this rule, or None."""
-        return next((ref for ref in map(ImageRef.parse, self.images) if ref.satisfies(asked)), None)
+        if (listed := next((ref for ref in self.listed_images if ref.satisfies(asked)), None)) is not None:
+            return listed
+        pinned = asked.digest is not None or (asked.tag is not None and self.allow_tags)
+        return asked if pinned and any(full_match(pattern, str(asked)) for pattern in self.image_patterns) else None
+
+    @property
+    def listed_images(self) -> list[ImageRef]:
+        """``images``, parsed."""
+        return [ImageRef.parse(image) for image in self.images]
 
 
 class Client(_Section):
@@ -249,6 +312,9 @@ class Client(_Section):
 
     token_sha256: list[Sha256Hex] = Field(min_length=1, description="doogie-proxy hash-token; several while rotating")
     rules: list[RuleName]
+    peer_uid: int | None = Field(default=None, ge=0, description="only a process of this uid, over a unix socket")
+    max_running: int = Field(default=20, ge=1, description="servers at once")
+    starts_per_minute: int = Field(default=60, ge=1, description="starts that make a container")
 
 
 class Policy(_Section):
@@ -256,6 +322,7 @@ class Policy(_Section):
 
     version: Literal[1]
     clients: dict[OwnerName, Client]
+    mount_roots: list[HostPath] = Field(default=[], description="host directories that mounts may be in; default none")
     defaults: Defaults = Defaults()
     rules: list[Rule]
 
@@ -272,8 +339,8 @@ class Policy(_Section):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         names = [rule.name for rule in self.rules]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"rules: {', '.join(twice)} defined twice; a rule's name must be unique")
+        if twice := _twice(names):
+            raise ValueError(f"rules: {twice} defined twice; a rule's name must be unique")
         hashes: dict[str, str] = {}
         for client_name, client in self.clients.items():
             if unknown := [name for name in client.rules if name not in names]:
@@ -283,10 +350,33 @@ class Policy(_Section):
                     raise ValueError(f"clients {hashes[digest]} and {client_name} share a token; each needs its own")
         return self
 
+    @model_validator(mode="after")
+    def _host_directories_stay_in_their_roots(self) -> Self:
+        found = list(self._host_mounts())
+        for where, host, _ in found:
+            if not any(within(host, root) for root in self.mount_roots):
+                raise ValueError(f"{where}: {host} is in none of mount_roots ({', '.join(self.mount_roots) or 'none'})")
+        for where, host, read_only in found:
+            for other_where, other, _ in found:
+                # A link made in the one would lead the other anywhere on the host.
+                if not read_only and other != host and within(other, host):
+                    raise ValueError(f"{where}: {host} is writable and holds the source of {other_where} ({other})")
+        return self
+
+    def _host_mounts(self) -> Iterator[tuple[str, str, bool]]:
+        for rule in self.rules:
+            for name, mount in rule.mounts.items():
+                if mount.host is not None:
+                    yield f"rules.{rule.name}.mounts.{name}", mount.host, mount.read_only
+
     def rules_of(self, client: str) -> list[Rule]:
         """The rules of a client in the order they are tried."""
         by_name = {rule.name: rule for rule in self.rules}
         return [by_name[name] for name in self.clients[client].rules]
+
+
+def _twice(values: list[str]) -> str:
+    return ", ".join(sorted({value for value in values if values.count(value) > 1}))
 
 
 def _with_defaults(defaults: Mapping[str, Any], rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,91 +386,3 @@ def _with_defaults(defaults: Mapping[str, Any], rule: Mapping[str, Any]) -> dict
         if isinstance(defaults.get(group), Mapping) and isinstance(rule.get(group), Mapping):
             merged[group] = {**defaults[group], **rule[group]}
     return merged
-
-
-def load(path: Path) -> Policy:
-    """Read and check a policy file.
-
-    Raises:
-        PolicyError: unreadable, not YAML, or not a policy.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise PolicyError([f"{path}: cannot be read: {exc}"]) from exc
-    return parse(text, str(path))
-
-
-def parse(text: str, source: str = "policy") -> Policy:
-    """Check the text of a policy file; ``source`` names it in errors.
-
-    Raises:
-        PolicyError: not YAML, or not a policy.
-    """
-    try:
-        document = YAML(typ="rt").load(text)
-    except MarkedYAMLError as exc:
-        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
-        raise PolicyError([f"{source}:{line}: {exc.problem or exc.context}"]) from exc
-    except (YAMLError, ValueError) as exc:
-        raise PolicyError([f"{source}: not YAML: {exc}"]) from exc
-    if not isinstance(document, CommentedMap):
-        raise PolicyError([f"{source}:1: a policy is a mapping that begins with version: 1"])
-    try:
-        return Policy.model_validate(_plain(document))
-    except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_context=False, include_input=False)
-        raise PolicyError(
-            [f"{source}:{_line(document, e['loc'])}: {_describe(e['loc'], e['msg'])}" for e in errors]
-        ) from exc
-
-
-def _plain(node: Any) -> Any:
-    """The document without ruamel's position-keeping types."""
-    match node:
-        case CommentedMap():
-            return {str(key) if isinstance(key, str) else key: _plain(value) for key, value in node.items()}
-        case CommentedSeq():
-            return [_plain(value) for value in node]
-        case bool():
-            return bool(node)
-        case str():
-            return str(node)
-        case float():
-            return float(node)
-        case int():
-            return int(node)
-        case _:
-            return node
-
-
-def _describe(loc: tuple[int | str, ...], message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    if message == "Extra inputs are not permitted":
-        message = "unknown key"
-    where = ".".join(str(part) for part in loc if part != "[key]")
-    return f"{where}: {message}" if where else message
-
-
-def _line(document: CommentedMap, loc: tuple[int | str, ...]) -> int:
-    """The line of the innermost part of ``loc`` that the file spells; for an inherited field, the default's."""
-    line, depth = _descend(document, loc)
-    if loc[:1] == ("rules",) and len(loc) > 2 and depth < len(loc):
-        inherited, inherited_depth = _descend(document, ("defaults", *loc[2:]))
-        if inherited_depth + 1 > depth:
-            return inherited
-    return line
-
-
-def _descend(document: CommentedMap, loc: tuple[int | str, ...]) -> tuple[int, int]:
-    node: Any = document
-    line = 0
-    for depth, part in enumerate(loc):
-        if not isinstance(node, CommentedBase):
-            return line + 1, depth
-        try:
-            line = (node.lc.key(part) if isinstance(node, CommentedMap) else node.lc.item(part))[0]
-            node = node[part]  # type: ignore[index]  # the two classes that derive from CommentedBase can be indexed
-        except (KeyError, IndexError, TypeError):
-            return line + 1, depth
-    return line + 1, len(loc)

@@ -14,7 +14,7 @@ import asyncio
 import contextvars
 import signal
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -36,6 +36,7 @@ from doogie_proxy.engine import (
     NotFound,
 )
 from doogie_proxy.identity import LABEL_INSTANCE, Identity, IdentityError, Keyring, same_spec, spec_mac
+from doogie_proxy.quotas import Quotas
 from doogie_proxy.server import Key, Server
 from doogie_proxy.spec import create_body
 from doogie_proxy.stdio import StdioHub
@@ -78,6 +79,7 @@ class Servers:
         self._reconnect_s = reconnect_s
         self._servers: dict[Key, Server] = {}
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._quotas = Quotas()
         self._foreign: set[str] = set()
         self._not_ready = ["the engine has not been asked yet"]
         self._group = asyncio.TaskGroup()
@@ -107,41 +109,53 @@ class Servers:
 
     # ── what a client may ask for ────────────────────────────────────────────────────────────────
 
+    def use(self, keyring: Keyring) -> None:
+        """Sign with other keys from now on. Containers whose signature did not verify are looked at again."""
+        self._keyring = keyring
+        self._foreign.clear()
+
     async def start(
-        self, client: str, name: str, request: StartRequest, admitted: Admitted, *, wait: bool = True
+        self, key: Key, request: StartRequest, admitted: Admitted, secrets: Mapping[str, str], *, wait: bool = True
     ) -> tuple[Server | None, bool]:
         """Start a server, or find it running with the same request.
+
+        Args:
+            key: of the server.
+            request: of the client.
+            admitted: what the policy made of it.
+            secrets: values, by the path of their file.
+            wait: until it runs.
 
         Returns:
             The server and whether it was created now. Without ``wait``, (None, True) once the start is under way.
 
         Raises:
-            ProblemError: spec-conflict; engine-unavailable before the first sweep.
+            ProblemError: spec-conflict; quota-exceeded; engine-unavailable before the first sweep.
             EngineFailure, ImageRefusedError: nothing is left behind.
         """
         self._require_ready()
-        key = Key(client, name)
         if wait:
-            return await self._run(self._start(key, request, admitted))
+            return await self._run(self._start(key, request, admitted, secrets))
         # What can be known now is told now.
         if (server := self._running(key, request)) is not None:
             return server, False
-        await self._engine.inspect_image(str(admitted.image))
-        self._spawn("start", self._start(key, request, admitted), context=contextvars.copy_context())
+        self._quotas.check(key, admitted, self._servers.values())
+        await self._engine.inspect_image(admitted.references)
+        self._spawn("start", self._start(key, request, admitted, secrets), context=contextvars.copy_context())
         return None, True
 
-    async def stop(self, client: str, name: str, *, grace_s: int | None) -> ServerExit | None:
+    async def stop(self, key: Key, *, grace_s: int | None) -> ServerExit | None:
         """End a server and remove its container; returns when the name is free. Unknown: None, at once.
 
         Raises:
             EngineFailure: it may still run; ask again.
         """
         self._require_ready()
-        return await self._run(self._stop(Key(client, name), grace_s))
+        return await self._run(self._stop(key, grace_s))
 
-    def get(self, client: str, name: str) -> Server | None:
-        """A server of this client."""
-        return self._servers.get(Key(client, name))
+    def get(self, key: Key) -> Server | None:
+        """The server of this client and name."""
+        return self._servers.get(key)
 
     def of_client(self, client: str) -> list[Server]:
         """All servers of this client, by name."""
@@ -156,28 +170,44 @@ class Servers:
         for server in self._servers.values():
             server.hub.evict(code, reason)
 
+    def wake_all(self) -> None:
+        """Let everybody who waits for a server's news look around."""
+        for server in self._servers.values():
+            server.hub.wake()
+
     # ── operations, each under the server's lock ─────────────────────────────────────────────────
 
-    async def _start(self, key: Key, request: StartRequest, admitted: Admitted) -> tuple[Server, bool]:
+    async def _start(
+        self, key: Key, request: StartRequest, admitted: Admitted, secrets: Mapping[str, str]
+    ) -> tuple[Server, bool]:
         async with self._locked(key):
             if (running := self._running(key, request)) is not None:
                 return running, False
-            image = await self._engine.inspect_image(str(admitted.image))
-            identity = Identity(
-                instance=self._instance,
-                client=key.client,
-                server=key.name,
-                rule=admitted.rule.name,
-                image=str(admitted.image),
-                spec=spec_mac(self._keyring, request),
-                plan=admitted.plan,
-                lifetime=admitted.rule.lifetime,
-                stdio=admitted.rule.stdio,
-            )
-            body = create_body(admitted, image, identity.to_labels(self._keyring, image.id))
-            if (previous := self._servers.get(key)) is not None:  # dead, or its stop has failed
-                await self._remove(previous)
-            return await self._create(identity, body), True
+            with self._quotas.starting(key, admitted, self._servers.values()):
+                return await self._start_new(key, request, admitted, secrets), True
+
+    async def _start_new(
+        self, key: Key, request: StartRequest, admitted: Admitted, secrets: Mapping[str, str]
+    ) -> Server:
+        image = await self._engine.inspect_image(admitted.references)
+        for mount in admitted.mounts:
+            if mount.volume is not None:
+                await self._engine.require_volume(mount.volume)
+        identity = Identity(
+            instance=self._instance,
+            client=key.client,
+            server=key.name,
+            rule=admitted.rule.name,
+            image=str(admitted.image),
+            spec=spec_mac(self._keyring, request),
+            plan=admitted.plan,
+            lifetime=admitted.rule.lifetime,
+            stdio=admitted.rule.stdio,
+        )
+        body = create_body(admitted, image, identity.to_labels(self._keyring, image.id), secrets)
+        if (previous := self._servers.get(key)) is not None:  # dead, or its stop has failed
+            await self._remove(previous)
+        return await self._create(identity, body)
 
     def _running(self, key: Key, request: StartRequest) -> Server | None:
         """The server that runs with an equal request, and is to run on.

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
         description="keys that sign container labels; the first signs, all verify",
     )
     instance: OwnerName = Field(default="default", description="tells apart proxies that share an engine")
+    audit_file: Path | None = Field(default=None, description="a copy of the audit log; one JSON object a line")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
     log_format: Literal["json", "console"] = Field(
         default="json", description="`json` for machines, `console` for people"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from doogie_proxy.admission import Admitted
-from doogie_proxy.policy import Stdio
+from doogie_proxy.policy import Mount, Stdio, may_be_mounted_over
 
 IMAGE_LABELS_KEPT = "org.opencontainers.image."
 MAX_IMAGE_LABELS_CHARS = 64 * 1024
@@ -32,25 +32,38 @@ class ImageConfig:
     labels: Mapping[str, str]
 
 
-def create_body(admitted: Admitted, image: ImageConfig, identity_labels: Mapping[str, str]) -> dict[str, Any]:
+def create_body(
+    admitted: Admitted, image: ImageConfig, identity_labels: Mapping[str, str], secrets: Mapping[str, str]
+) -> dict[str, Any]:
     """The body of ``POST /containers/create`` for an admitted request.
+
+    Args:
+        admitted: by the policy.
+        image: as the engine has it.
+        identity_labels: signed.
+        secrets: values of the secrets' files, by path; those of ``admitted.secrets`` are there.
 
     Raises:
         ImageRefusedError: the image has no ENTRYPOINT (arguments would be the program), a VOLUME that cannot be
             covered or too many labels.
     """
-    if not image.entrypoint:
-        raise ImageRefusedError("the image has no ENTRYPOINT, so arguments would choose the program: use one that has")
+    rule, resources = admitted.rule, admitted.rule.resources
+    if not image.entrypoint and rule.entrypoint is None:
+        raise ImageRefusedError(
+            "the image has no ENTRYPOINT, so arguments would choose the program: have the rule name one"
+        )
     if sum(len(key) + len(value) for key, value in image.labels.items()) > MAX_IMAGE_LABELS_CHARS:
         raise ImageRefusedError(f"the image's labels exceed {MAX_IMAGE_LABELS_CHARS} characters: use one with fewer")
-    rule, resources = admitted.rule, admitted.rule.resources
     # Other software on the engine obeys labels (reverse proxies, updaters): an image must not reach it.
     blanked = {key: "" for key in image.labels if not key.startswith(IMAGE_LABELS_KEPT)}
+    env = {**admitted.env, **{secret.env: secrets[secret.file] for secret in admitted.secrets}}
     return {
+        **({} if rule.entrypoint is None else {"Entrypoint": rule.entrypoint}),
+        **({} if rule.workdir is None else {"WorkingDir": rule.workdir}),
         "Image": image.id,  # by id: a tag could have moved since it was inspected
         "User": rule.user,
         "Cmd": list(admitted.args),
-        "Env": [f"{name}={value}" for name, value in sorted(admitted.env.items())],
+        "Env": [f"{name}={value}" for name, value in sorted(env.items())],
         "Labels": {**blanked, **identity_labels},
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
@@ -67,7 +80,7 @@ def create_body(admitted: Admitted, image: ImageConfig, identity_labels: Mapping
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],
             "ReadonlyRootfs": True,
-            "Mounts": [_tmpfs(path, resources.tmp) for path in ("/tmp", *_volumes(image))],  # noqa: S108  # inside it
+            "Mounts": _mounts(admitted, image),
             "ShmSize": resources.shm,
             "Memory": resources.memory,
             "MemorySwap": resources.memory,  # the sum of both: no swap
@@ -78,6 +91,7 @@ def create_body(admitted: Admitted, image: ImageConfig, identity_labels: Mapping
                 {"Name": "core", "Soft": 0, "Hard": 0},
             ],
             "NetworkMode": rule.network,
+            "Runtime": rule.runtime,
             "IpcMode": "private",
             "CgroupnsMode": "private",
             "PublishAllPorts": False,
@@ -88,15 +102,39 @@ def create_body(admitted: Admitted, image: ImageConfig, identity_labels: Mapping
     }
 
 
+def _mounts(admitted: Admitted, image: ImageConfig) -> list[dict[str, Any]]:
+    """``/tmp``, the rule's tmpfs, the mounts that were asked for, and a tmpfs over each other VOLUME of the image."""
+    rule = admitted.rule
+    sizes = {"/tmp": rule.resources.tmp, **rule.tmpfs}  # noqa: S108  # inside the container
+    asked = {mount.target: mount for mount in admitted.mounts}
+    for volume in _volumes(image):
+        if volume not in asked:
+            sizes.setdefault(volume, rule.resources.tmp)
+    return [*(_tmpfs(path, size) for path, size in sizes.items()), *map(_mount, asked.values())]
+
+
 def _volumes(image: ImageConfig) -> list[str]:
-    """Where the image declares a VOLUME, but ``/tmp``. Left alone, the engine makes an unlimited one on its disk."""
+    """Where the image declares a VOLUME. Left alone, the engine makes an unlimited one on its disk."""
     paths = set()
-    for volume in sorted(image.volumes):
-        path = posixpath.normpath(volume)
-        if not path.startswith("/") or path.lstrip("/").split("/")[0] in ("", "proc", "sys", "dev"):
-            raise ImageRefusedError(f"the image declares VOLUME {path!r}, which cannot be covered: use one without it")
-        paths.add("/" + path.lstrip("/"))  # normpath leaves two leading slashes
-    return sorted(paths - {"/tmp"})  # noqa: S108  # inside the container
+    for volume in image.volumes:
+        path = "/" + posixpath.normpath(volume).lstrip("/")  # normpath leaves two leading slashes
+        if not volume.startswith("/") or not may_be_mounted_over(path):
+            raise ImageRefusedError(
+                f"the image declares VOLUME {volume!r}, which cannot be covered: use one without it"
+            )
+        paths.add(path)
+    return sorted(paths)
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    """A directory of the host must be there already; what is mounted below it stays out, and no mount spreads."""
+    if mount.tmpfs is not None:
+        return _tmpfs(mount.target, mount.tmpfs)
+    common = {"Target": mount.target, "ReadOnly": mount.read_only}
+    if mount.volume is not None:
+        return {**common, "Type": "volume", "Source": mount.volume, "VolumeOptions": {"NoCopy": True}}
+    options = {"Propagation": "rprivate", "NonRecursive": True}
+    return {**common, "Type": "bind", "Source": mount.host, "BindOptions": options}
 
 
 def _tmpfs(path: str, size_bytes: int) -> dict[str, Any]:

@@ -240,6 +240,10 @@ class StdioHub:
         """Ask the attached client, if any, to leave, and let others that wait look around."""
         if self._seat is not None:
             self._seat.evict(code, reason)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait for news look around."""
         self._ring(self._changed)
 
     def reattach(self, stdin: Attachment | None, stdout: Attachment | None, stderr: Attachment | None) -> None:

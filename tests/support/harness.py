@@ -15,10 +15,12 @@ from typing import Any
 import aiohttp
 from ruamel.yaml import YAML
 
-from doogie_proxy import policy as policy_module
+from doogie_proxy.api import Api
 from doogie_proxy.app import running
 from doogie_proxy.auth import hash_token
+from doogie_proxy.configuration import Configuration, read_secrets
 from doogie_proxy.identity import Keyring
+from doogie_proxy.policy_file import parse
 from doogie_proxy.settings import Settings
 from tests.support.recording_engine import RecordingEngine
 
@@ -57,6 +59,12 @@ def policy_document(*rules: Mapping[str, object]) -> dict[str, object]:
         },
         "rules": [dict(rule) for rule in rules],
     }
+
+
+def configuration_of(document: Mapping[str, object], keyring: Keyring) -> Configuration:
+    """What a proxy is given that reads this policy."""
+    policy = parse(json.dumps(document))  # JSON is YAML
+    return Configuration(policy, read_secrets(policy), keyring)
 
 
 def docker(*args: str) -> str:
@@ -107,6 +115,7 @@ class ProxyUnderTest:
     tcp_url: str
     http: aiohttp.ClientSession
     recorder: RecordingEngine
+    api: Api
     started: set[tuple[str, str]] = field(default_factory=set)
 
     async def call(
@@ -128,6 +137,15 @@ class ProxyUnderTest:
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
         async with self.http.request(method, f"http://proxy{path}", data=data, headers=sent) as response:
+            return Answer(response.status, response.headers, await response.text())
+
+    async def call_tcp(self, method: str, path: str, *, token: str = TOKEN) -> Answer:
+        """One call over the loopback port."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(method, self.tcp_url + path, headers=headers) as response,
+        ):
             return Answer(response.status, response.headers, await response.text())
 
     async def start(self, name: str, *args: str, image: str = TOOLBOX, token: str = TOKEN, **body: object) -> Json:
@@ -158,6 +176,10 @@ class ProxyUnderTest:
             max_msg_size=0,
             headers={"Authorization": f"Bearer {token}"},
         )
+
+    def reload(self, document: Mapping[str, object], *, key: str = "ab" * 32) -> None:
+        """Have the proxy decide by another policy from now on."""
+        self.api.use(configuration_of(document, Keyring([bytes.fromhex(key)])))
 
     async def until(self, name: str, state: str, *, timeout_s: float = 30) -> Json:
         """The server's status once it is in ``state``."""
@@ -194,7 +216,6 @@ async def proxy_under_test(
     """
     instance = instance or "t" + uuid.uuid4().hex[:12]
     INSTANCES.add(instance)
-    text = json.dumps(document)  # JSON is YAML
     async with AsyncExitStack() as stack:
         engine = directory / f"engine-{uuid.uuid4().hex[:6]}.sock"
         recorder = await stack.enter_async_context(RecordingEngine(engine, ENGINE_SOCKET, replace=replace_in_answers))
@@ -203,9 +224,9 @@ async def proxy_under_test(
             listen=f"unix://{socket},tcp://127.0.0.1:0", engine=f"unix://{engine}", instance=instance, **settings
         )
         keyring = Keyring([bytes.fromhex(key or "ab" * 32)])
-        urls = await stack.enter_async_context(running(configured, policy_module.parse(text), keyring))
+        serving = await stack.enter_async_context(running(configured, configuration_of(document, keyring)))
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))))
-        proxy = ProxyUnderTest(instance, socket, urls[1], http, recorder)
+        proxy = ProxyUnderTest(instance, socket, serving.urls[1], http, recorder, serving.api)
         if wait_ready:
             async with asyncio.timeout(30):
                 while (await proxy.call("GET", "/readyz")).status != 200:

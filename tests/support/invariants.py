@@ -7,7 +7,8 @@ generated policies, red-team tests to the bodies a recording engine saw.
 
 import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 MIN_NANO_CPUS = 10_000_000
 """A hundredth of a core; the engine takes 0 for no limit."""
@@ -49,30 +50,54 @@ _HOST_FREE = {
     "PidsLimit",
     "Ulimits",
     "NetworkMode",
+    "Runtime",
     "LogConfig",
 }
 
+_MOUNT_OPTIONS = {
+    "bind": ("BindOptions", {"Propagation": "rprivate", "NonRecursive": True}),
+    "volume": ("VolumeOptions", {"NoCopy": True}),
+}
 
-def violations(body: Mapping[str, object], *, networks: Collection[str] = ("none",)) -> list[str]:
+
+class Source(NamedTuple):
+    """A mount that a rule allows: ``type`` is bind or volume."""
+
+    type: str
+    source: str
+    target: str
+    read_only: bool
+
+
+def violations(
+    body: Mapping[str, object],
+    *,
+    network: str = "none",
+    runtime: str = "runc",
+    entrypoint: Sequence[str] | None = None,
+    workdir: str | None = None,
+    sources: Collection[Source] = (),
+) -> list[str]:
     """Everything in a create body that must not be there, or is missing; empty for a body that may be sent.
 
     Args:
         body: of ``POST /containers/create``.
-        networks: what ``NetworkMode`` may be; under a rule with its own network, that one.
+        network, runtime, entrypoint, workdir, sources: what a rule has of its own; all else holds for every rule.
     """
+    own = {"Entrypoint": entrypoint, "WorkingDir": workdir}
+    own = {key: value for key, value in own.items() if value is not None}
     host = body.get("HostConfig")
     if not isinstance(host, Mapping):
         return ["HostConfig is missing"]
     return [
-        *_keys("body", body, {*_FIXED, *_FREE}),
-        *_fixed("body", body, _FIXED),
+        *_keys("body", body, {*_FIXED, *_FREE, *own}),
+        *_fixed("body", body, {**_FIXED, **own}),
         *_process(body),
         *_keys("HostConfig", host, {*_HOST_FIXED, *_HOST_FREE}),
-        *_fixed("HostConfig", host, _HOST_FIXED),
+        *_fixed("HostConfig", host, {**_HOST_FIXED, "NetworkMode": network, "Runtime": runtime}),
         *_limits(host),
-        *_mounts(host.get("Mounts")),
+        *_mounts(host.get("Mounts"), sources),
         *_log(body, host),
-        *(() if host.get("NetworkMode") in networks else [f"NetworkMode is {host.get('NetworkMode')!r}"]),
     ]
 
 
@@ -132,7 +157,7 @@ def _limits(host: Mapping[str, object]) -> Iterator[str]:
         yield f"HostConfig.Ulimits has {core!r}: a crash dumps core"
 
 
-def _mounts(mounts: object) -> Iterator[str]:
+def _mounts(mounts: object, sources: Collection[Source]) -> Iterator[str]:
     if not isinstance(mounts, list) or not all(isinstance(mount, Mapping) for mount in mounts):
         yield f"HostConfig.Mounts are {mounts!r}, not a list of mounts"
         return
@@ -143,10 +168,12 @@ def _mounts(mounts: object) -> Iterator[str]:
         yield f"HostConfig.Mounts has two at one place: {targets!r}"
     for mount in mounts:
         target, options = mount.get("Target"), mount.get("TmpfsOptions")
-        if mount.keys() != {"Type", "Target", "TmpfsOptions"} or mount["Type"] != "tmpfs":
-            yield f"HostConfig.Mounts has {mount!r}, not a plain tmpfs"
-        elif not isinstance(target, str) or not _may_be_covered(target):
+        if not isinstance(target, str) or not _may_be_covered(target):
             yield f"HostConfig.Mounts has one at {target!r}"
+        elif mount.get("Type") in _MOUNT_OPTIONS:
+            yield from _source(mount, sources)
+        elif mount.keys() != {"Type", "Target", "TmpfsOptions"} or mount["Type"] != "tmpfs":
+            yield f"HostConfig.Mounts has {mount!r}, not a plain tmpfs"
         elif (
             not isinstance(options, Mapping)
             or options.keys() != {"SizeBytes", "Mode"}
@@ -154,6 +181,14 @@ def _mounts(mounts: object) -> Iterator[str]:
             or not _same(options["Mode"], 0o1777)
         ):
             yield f"HostConfig.Mounts has {options!r} at {target}: not a sized tmpfs of mode 1777"
+
+
+def _source(mount: Mapping[str, object], sources: Collection[Source]) -> Iterator[str]:
+    key, options = _MOUNT_OPTIONS[str(mount["Type"])]
+    if mount.keys() != {"Type", "Source", "Target", "ReadOnly", key} or mount[key] != options:
+        yield f"HostConfig.Mounts has {mount!r}, which may do more than show what is there"
+    elif (mount["Type"], mount["Source"], mount["Target"], mount["ReadOnly"]) not in sources:
+        yield f"HostConfig.Mounts has {mount!r}, which the rule does not allow"
 
 
 def _may_be_covered(target: str) -> bool:

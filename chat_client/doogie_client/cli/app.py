@@ -52,6 +52,8 @@ Image = Annotated[str, typer.Argument(metavar="IMAGE", help="repo, repo:tag or r
 Args = Annotated[list[str] | None, typer.Argument(metavar="[-- ARGS...]", help="The program's arguments.")]
 Env = Annotated[list[str] | None, typer.Option("-e", "--env", metavar="K[=V]", help="Without =V: this shell's value.")]
 EnvFile = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="K[=V] lines.")]
+Secret = Annotated[list[str] | None, typer.Option("--secret", metavar="NAME", help="Of the rule: put into the env.")]
+Mount = Annotated[list[str] | None, typer.Option("--mount", metavar="NAME", help="Of the rule: a directory of its.")]
 Takeover = Annotated[bool, typer.Option("--takeover", help="Take the stream from whoever is attached.")]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Longest wait for one reply.")]
 Tail = Annotated[int, typer.Option("--tail", metavar="LINES", min=0, help="How many of the last lines.")]
@@ -91,12 +93,14 @@ def start(
     args: Args = None,
     env: Env = None,
     env_file: EnvFile = None,
+    secret: Secret = None,
+    mount: Mount = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until it runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which rule admits it, or why none.")] = False,
     as_json: Json = False,
 ) -> None:
     """Start a server. Idempotent: does nothing when it runs already with the same image, arguments and environment."""
-    request = _request(image, args, env, env_file)
+    request = _request(image, args, _environment(env, env_file), secret, mount)
     if dry_run:
         admission = _run(ctx, lambda proxy: proxy.admit(name, request))
         output.write_json(admission) if as_json else output.admission(admission)
@@ -112,10 +116,12 @@ def restart(
     args: Args = None,
     env: Env = None,
     env_file: EnvFile = None,
+    secret: Secret = None,
+    mount: Mount = None,
     as_json: Json = False,
 ) -> None:
     """Stop a server and start it anew. When the policy denies the new one, the old one keeps running."""
-    request = _request(image, args, env, env_file)
+    request = _request(image, args, _environment(env, env_file), secret, mount)
     _show(_run(ctx, lambda proxy: proxy.restart(name, request)), as_json)
 
 
@@ -274,16 +280,23 @@ def _usage(message: str) -> NoReturn:
     raise typer.Exit(EXIT_USAGE)
 
 
-def _request(image: str, args: list[str] | None, env: list[str] | None, env_files: list[Path] | None) -> StartRequest:
+def _environment(env: list[str] | None, env_files: list[Path] | None) -> dict[str, str]:
     try:
         files = [(str(path), path.read_text()) for path in env_files or []]
-        return StartRequest(image=image, args=args or [], env=environment(env or [], files, os.environ))
+        return environment(env or [], files, os.environ)
+    except (ValueError, OSError) as exc:
+        _usage(str(exc))
+
+
+def _request(
+    image: str, args: list[str] | None, env: dict[str, str], secrets: list[str] | None, mounts: list[str] | None
+) -> StartRequest:
+    try:
+        return StartRequest(image=image, args=args or [], env=env, secrets=secrets or [], mounts=mounts or [])
     except ValidationError as exc:
         # Not str(exc): it repeats values, and those of the environment may be secret.
         faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors(include_input=False))
         _usage("; ".join(faults))
-    except (ValueError, OSError) as exc:
-        _usage(str(exc))
 
 
 def _show(status: ServerStatus, as_json: bool) -> None:

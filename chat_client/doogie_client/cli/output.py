@@ -135,13 +135,15 @@ def admission(answer: Admission) -> None:
 def policy(answer: ClientPolicy) -> None:
     """The rules of a client."""
     table(
-        ("RULE", "IMAGES", "ARGS", "ENV", "MEMORY", "CPUS", "NETWORK"),
+        ("RULE", "IMAGES", "ARGS", "ENV", "SECRETS", "MOUNTS", "MEMORY", "CPUS", "NETWORK"),
         (
             (
                 rule.name,
-                " ".join(rule.images),
+                " ".join([*rule.images, *rule.image_patterns]),
                 "any" if rule.args.any else " ".join(rule.args.patterns),
-                " ".join(rule.env_allow),
+                " ".join([*rule.env_allow, *rule.env_patterns]),
+                " ".join(rule.secrets),
+                " ".join(rule.mounts),
                 f"{rule.limits.memory_bytes // 2**20} MiB",
                 f"{rule.limits.cpus:g}",
                 rule.limits.network,

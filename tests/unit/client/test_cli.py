@@ -165,6 +165,10 @@ async def test_start_sends_image_arguments_and_environment(fake: FakeProxy, cli:
         "A=1",
         "--env-file",
         str(tmp_path / "env"),
+        "--secret",
+        "github",
+        "--mount",
+        "docs",
         "--",
         "--local-timezone=UTC",
         "-e",
@@ -174,6 +178,8 @@ async def test_start_sends_image_arguments_and_environment(fake: FakeProxy, cli:
         "image": "mcp/time",
         "args": ["--local-timezone=UTC", "-e"],
         "env": {"A": "1", "B": "2"},
+        "secrets": ["github"],
+        "mounts": ["docs"],
     }
 
 

@@ -52,6 +52,7 @@ def test_close_codes_are_those_the_protocol_promises() -> None:
         "SERVICE_RESTART": 1012,
         "HALF_CLOSE_UNAVAILABLE": 4405,
         "TAKEN_OVER": 4409,
+        "REVOKED": 4403,
         "EXITED_NON_ZERO": 4500,
         "ENGINE_LOST": 4503,
     }

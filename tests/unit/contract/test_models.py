@@ -105,7 +105,13 @@ def test_an_environment_variable_may_not_be_called(name: str) -> None:
 
 
 def test_a_start_needs_only_an_image() -> None:
-    assert StartRequest(image="mcp/time").model_dump() == {"image": "mcp/time", "args": [], "env": {}}
+    assert StartRequest(image="mcp/time").model_dump() == {
+        "image": "mcp/time",
+        "args": [],
+        "env": {},
+        "secrets": [],
+        "mounts": [],
+    }
 
 
 @given(args=st.lists(encodable_text, max_size=8), value=encodable_text)

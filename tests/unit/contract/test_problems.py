@@ -19,6 +19,7 @@ PROMISED = {
     "invalid-request": 422,
     "image-unavailable": 424,
     "upgrade-required": 426,
+    "quota-exceeded": 429,
     "headers-too-large": 431,
     "internal-error": 500,
     "engine-error": 502,

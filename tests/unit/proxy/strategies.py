@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -16,6 +16,18 @@ REPOS = ["mcp/time", "mcp/files", "localhost:5000/mcp/time", "time"]
 TAGS = ["1", "latest", "2026.10.19"]
 DIGESTS = ["sha256:" + digit * 64 for digit in "ab"]
 ENV_NAMES = ["TZ", "LANG", "TOKEN", "_A"]
+ENV_PATTERNS = ["T.*", "[A-Z]+", "PATH|_A"]
+SECRETS = {
+    "github": {"file": "/run/secrets/github", "env": "GITHUB_TOKEN"},
+    "db": {"file": "/run/secrets/db", "env": "DB"},
+}
+MOUNT_ROOT = "/srv/mcp"
+MOUNTS: dict[str, dict[str, Any]] = {
+    "docs": {"host": "/srv/mcp/docs", "target": "/data"},
+    "work": {"host": "/srv/mcp/work", "target": "/work", "read_only": False},
+    "cache": {"volume": "cache", "target": "/var/cache", "read_only": False},
+    "scratch": {"tmpfs": "1MiB", "target": "/scratch"},
+}
 PATTERNS = ["", "a", "[a-z]+", "--tz=[A-Za-z_/]+", "--(?:x|y)=.*", "(?:ab)*c?", "[^-].*"]
 """Mean the same to Rust's engine and Python's, so that an oracle may use Python's."""
 
@@ -76,11 +88,16 @@ _args = st.fixed_dictionaries(
     },
 )
 _env = st.builds(
-    lambda allow, fixed: {"allow": sorted(allow - fixed.keys()), "fixed": fixed},
+    lambda allow, patterns, fixed: {"allow": sorted(allow - fixed.keys()), "patterns": patterns, "fixed": fixed},
     st.sets(st.sampled_from(ENV_NAMES)),
+    st.lists(st.sampled_from(ENV_PATTERNS), max_size=1),
     st.dictionaries(st.sampled_from(ENV_NAMES), texts, max_size=2),
 )
 _ids = st.integers(1, 999_999_999)
+
+
+def _some_of(known: Mapping[str, object]) -> st.SearchStrategy[dict[str, object]]:
+    return st.sets(st.sampled_from(sorted(known))).map(lambda names: {name: known[name] for name in sorted(names)})
 
 
 def _rules(images: st.SearchStrategy[str], *, allow_tags: bool) -> st.SearchStrategy[dict[str, Any]]:
@@ -92,6 +109,12 @@ def _rules(images: st.SearchStrategy[str], *, allow_tags: bool) -> st.SearchStra
             "env": _env,
         },
         optional={
+            "entrypoint": st.just("keep") | st.lists(texts, min_size=1, max_size=2),
+            "workdir": st.sampled_from(["keep", "/", "/data", "/proc"]),
+            "tmpfs": st.dictionaries(st.sampled_from(["/home/app", "/var/tmp"]), _sizes, max_size=2),
+            "secrets": _some_of(SECRETS),
+            "mounts": _some_of(MOUNTS),
+            "runtime": st.sampled_from(["runc", "runsc"]),
             "network": st.sampled_from(["none", "tools", "mcp_net"]),
             "user": st.builds("{}:{}".format, _ids, _ids),
             "resources": _resources,
@@ -111,6 +134,7 @@ def _policy(documents: list[dict[str, Any]], order: Sequence[str]) -> Policy:
         {
             "version": 1,
             "clients": {"chat": {"token_sha256": ["0" * 64], "rules": names}},
+            "mount_roots": [MOUNT_ROOT],
             "rules": [{"name": name, **document} for name, document in zip("abc", documents, strict=False)],
         }
     )
@@ -123,7 +147,9 @@ requests = st.builds(
     StartRequest,
     image=asked_images,
     args=st.lists(arguments, max_size=4),
-    env=st.dictionaries(st.sampled_from([*ENV_NAMES, "PATH", "LD_PRELOAD"]), texts, max_size=2),
+    env=st.dictionaries(st.sampled_from([*ENV_NAMES, "PATH", "LD_PRELOAD", "DB"]), texts, max_size=2),
+    secrets=st.lists(st.sampled_from([*SECRETS, "none"]), max_size=2, unique=True),
+    mounts=st.lists(st.sampled_from([*MOUNTS, "none"]), max_size=2, unique=True),
 )
 
 
@@ -139,7 +165,9 @@ def _admissions(draw: st.DrawFn) -> Admitted:
     elif rule.args.patterns:
         args = draw(st.lists(matching(rule.args.patterns), max_size=rule.args.max))
     env = draw(st.dictionaries(st.sampled_from(rule.env.allow), texts)) if rule.env.allow else {}
-    decision = admit(policy, "chat", StartRequest(image=asked, args=args, env=env))
+    secrets = sorted(draw(st.sets(st.sampled_from(sorted(rule.secrets))))) if rule.secrets else []
+    mounts = sorted(draw(st.sets(st.sampled_from(sorted(rule.mounts))))) if rule.mounts else []
+    decision = admit(policy, "chat", StartRequest(image=asked, args=args, env=env, secrets=secrets, mounts=mounts))
     assert isinstance(decision, Admitted), decision
     return decision
 

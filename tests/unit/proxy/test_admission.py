@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from doogie_contract.models import StartRequest
 from doogie_contract.problems import ProblemDetail
-from doogie_proxy.admission import Admitted, Denied, admit, plan_hash
-from doogie_proxy.policy import MAX_PATTERN_ARG_BYTES, ImageRef, Policy, Rule
-from tests.unit.proxy.strategies import admissions, policies, requests
+from doogie_proxy.admission import MAX_PATTERN_ARG_BYTES, Admitted, Denied, admit, plan_hash
+from doogie_proxy.policy import Policy, Rule
+from doogie_proxy.references import ImageRef
+from tests.unit.proxy.strategies import MOUNT_ROOT, MOUNTS, SECRETS, admissions, policies, requests
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
@@ -20,7 +21,12 @@ def policy_of(*rules: dict[str, object], order: list[str] | None = None) -> Poli
     documents = [{"images": [f"time@{A}"], **rule} for rule in rules]
     names = order if order is not None else [str(rule["name"]) for rule in rules]
     return Policy.model_validate(
-        {"version": 1, "clients": {"chat": {"token_sha256": ["0" * 64], "rules": names}}, "rules": documents}
+        {
+            "version": 1,
+            "clients": {"chat": {"token_sha256": ["0" * 64], "rules": names}},
+            "mount_roots": [MOUNT_ROOT],
+            "rules": documents,
+        }
     )
 
 
@@ -99,7 +105,32 @@ def test_another_image_is_denied_with_those_that_would_be_right(asked: str) -> N
 def test_a_tag_that_the_rule_pins_by_digest_runs_the_digest() -> None:
     decision = decide({"images": [f"time:1@{A}"]}, image="time:1")
     assert isinstance(decision, Admitted)
-    assert str(decision.image) == f"time@{A}"
+    assert str(decision.image) == f"time:1@{A}"
+    assert decision.references[0] == f"time@{A}"
+
+
+def test_a_listed_digest_may_be_the_id_of_an_image_that_was_built_here() -> None:
+    decision = decide({"images": [f"time:1@{A}"]})
+    assert isinstance(decision, Admitted)
+    assert decision.references == (f"time@{A}", A)
+
+
+def test_a_pattern_admits_what_is_pinned_and_never_another_images_id() -> None:
+    rule: dict[str, object] = {"images": [f"time@{A}"], "image_patterns": ["tools/[a-z]+(:1)?@sha256:[0-9a-f]{64}"]}
+    decision = decide(rule, image=f"tools/grep:1@{B}")
+    assert isinstance(decision, Admitted)
+    assert decision.references == (f"tools/grep@{B}",)
+    for asked in ("tools/grep", "tools/grep:1", f"tools/a/b@{B}", f"tools/grep:2@{B}", f"other@{B}"):
+        assert faults(rule, image=asked) == [
+            f"image {asked!r} is not one of time@{A}, what matches 'tools/[a-z]+(:1)?@sha256:[0-9a-f]{{64}}'"
+        ]
+
+
+def test_a_pattern_admits_a_tag_only_where_tags_are_allowed() -> None:
+    for allow_tags in (True, False):
+        rule: dict[str, object] = {"images": [], "image_patterns": ["time(:[0-9.]+)?"], "allow_tags": allow_tags}
+        assert bool(faults(rule, image="time:1.2")) is not allow_tags
+        assert faults(rule, image="time")
 
 
 @pytest.mark.parametrize("asked", ["Time", "../time", "time:", f"time@{A[:-1]}", "--privileged", "-v"])
@@ -172,8 +203,46 @@ def test_a_variable_that_is_not_named_is_denied(name: str) -> None:
 
 def test_a_fixed_variable_cannot_be_set_not_even_to_its_value() -> None:
     assert faults({"env": {"fixed": {"LANG": "C"}}}, env={"LANG": "C"}) == [
-        "environment variable LANG is fixed by the rule"
+        "environment variable LANG is set by the rule"
     ]
+
+
+def test_a_variable_that_holds_a_secret_cannot_be_set() -> None:
+    rule: dict[str, object] = {"secrets": SECRETS, "env": {"patterns": [".*"]}}
+    assert faults(rule, env={"GITHUB_TOKEN": "x", "OTHER": "x"}) == [
+        "environment variable GITHUB_TOKEN is set by the rule"
+    ]
+
+
+def test_a_pattern_of_names_admits_no_name_that_changes_what_runs() -> None:
+    rule: dict[str, object] = {"env": {"allow": ["NODE_OPTIONS"], "patterns": ["APP_.*|[A-Za-z_]+"]}}
+    assert faults(rule, env={"APP_KEY": "", "lang": "", "NODE_OPTIONS": ""}) == []
+    for name in ("LD_PRELOAD", "ld_library_path", "PYTHONPATH", "PATH", "https_proxy", "HTTP_PROXY", "BASH_ENV", "IFS"):
+        assert faults(rule, env={name: ""}) == [
+            f"environment variable {name} is not allowed (allowed: NODE_OPTIONS, what matches 'APP_.*|[A-Za-z_]+')"
+        ]
+
+
+# ── secrets and mounts ───────────────────────────────────────────────────────────────────────────
+
+
+def test_secrets_and_mounts_of_the_rule_are_admitted_by_name() -> None:
+    decision = decide({"secrets": SECRETS, "mounts": MOUNTS}, secrets=["db"], mounts=["docs"])
+    assert isinstance(decision, Admitted)
+    assert [secret.env for secret in decision.secrets] == ["DB"]
+    assert [mount.target for mount in decision.mounts] == ["/data"]
+
+
+def test_others_are_denied_with_those_that_would_be_right() -> None:
+    assert faults({"secrets": SECRETS}, secrets=["db", "x"], mounts=["docs"]) == [
+        "has no secret 'x' (it has: github, db)",
+        "has no mount 'docs' (it has: none)",
+    ]
+
+
+def test_an_argument_that_is_to_be_hashed_in_the_log_is_in_no_explanation() -> None:
+    rule: dict[str, object] = {"args": {"patterns": ["a"], "audit": "hashed"}}
+    assert faults(rule, args=["planted"]) == ["argument 0 matches none of 'a'"]
 
 
 def test_fixed_variables_are_added_to_the_requests_own() -> None:
@@ -188,7 +257,7 @@ def test_an_explanation_holds_every_fault_of_a_rule_and_no_value() -> None:
         "takes at most 1 arguments, not 2",
         "argument 1 ('c') matches none of 'a'",
         "environment variable A is not allowed (allowed: none)",
-        "environment variable B is fixed by the rule",
+        "environment variable B is set by the rule",
     ]
 
 
@@ -214,7 +283,16 @@ def should_admit(rule: Rule, request: StartRequest) -> bool:
         rule.args.any or (len(arg.encode()) <= 1024 and any(re.fullmatch(p, arg, re.ASCII) for p in rule.args.patterns))
         for arg in request.args
     )
-    return image_fits and (args_fit or not request.args) and set(request.env) <= set(rule.env.allow)
+    env_fits = all(
+        name not in {*rule.env.fixed, *(secret.env for secret in rule.secrets.values())}
+        and (
+            name in rule.env.allow
+            or (name not in ("PATH", "LD_PRELOAD") and any(re.fullmatch(p, name, re.ASCII) for p in rule.env.patterns))
+        )
+        for name in request.env
+    )
+    named = set(request.secrets) <= set(rule.secrets) and set(request.mounts) <= set(rule.mounts)
+    return image_fits and (args_fit or not request.args) and env_fits and named
 
 
 @given(policy=policies, request=requests)
@@ -252,6 +330,12 @@ def test_what_is_admitted_satisfies_its_rule(admitted: Admitted) -> None:
     "change",
     [
         {"network": "tools"},
+        {"entrypoint": ["x"]},
+        {"workdir": "/"},
+        {"tmpfs": {"/x": "1MiB"}},
+        {"secrets": SECRETS},
+        {"mounts": MOUNTS},
+        {"runtime": "runsc"},
         {"user": "7:7"},
         {"resources": {"pids": 7}},
         {"stdio": {"replay": "none"}},
@@ -272,8 +356,10 @@ def test_the_plan_changes_with_what_the_policy_contributes(change: dict[str, obj
     "change",
     [
         {"args": {"any": True}},
-        {"args": {"patterns": ["a"], "max": 3}},
-        {"env": {"allow": ["TZ"]}},
+        {"args": {"patterns": ["a"], "max": 3, "audit": "hashed"}},
+        {"env": {"allow": ["TZ"], "patterns": ["A.*"]}},
+        {"max_running": 1},
+        {"image_patterns": ["a"]},
         {"allow_tags": True},
         {"images": [f"time@{A}", f"other@{B}"]},
         {"resources": {"pids": 64}},

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from doogie_proxy.auth import MAX_TICKETS_PER_CLIENT, Tickets, client_of_token, hash_token, new_token
+from doogie_proxy.auth import MAX_TICKETS_PER_CLIENT, Caller, Tickets, caller_of_token, hash_token, new_token
 from doogie_proxy.policy import Policy
 
 POLICY = Policy.model_validate(
@@ -20,6 +20,9 @@ POLICY = Policy.model_validate(
         "rules": [],
     }
 )
+
+CHAT = Caller("chat", hash_token("new"))
+OTHER = Caller("other", hash_token("others"))
 
 
 # ── tokens ───────────────────────────────────────────────────────────────────────────────────────
@@ -37,22 +40,28 @@ def test_a_new_token_has_256_random_bits_and_fits_into_a_header() -> None:
 
 @pytest.mark.parametrize(("token", "client"), [("old", "chat"), ("new", "chat"), ("others", "other")])
 def test_a_token_is_its_clients(token: str, client: str) -> None:
-    assert client_of_token(POLICY, token) == client
+    assert caller_of_token(POLICY, token) == Caller(client, hash_token(token))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_another_token_is_nobodys(token: str) -> None:
     assume(token not in {"old", "new", "others"})
-    assert client_of_token(POLICY, token) is None
+    assert caller_of_token(POLICY, token) is None
 
 
 @pytest.mark.parametrize("token", ["", "OLD", "old ", "ol", hash_token("old")])
 def test_a_token_that_is_nearly_right_is_nobodys(token: str) -> None:
-    assert client_of_token(POLICY, token) is None
+    assert caller_of_token(POLICY, token) is None
 
 
 def test_a_policy_without_clients_knows_no_token() -> None:
-    assert client_of_token(Policy.model_validate({"version": 1, "clients": {}, "rules": []}), "old") is None
+    assert caller_of_token(Policy.model_validate({"version": 1, "clients": {}, "rules": []}), "old") is None
+
+
+def test_a_caller_is_known_while_the_policy_has_both_the_client_and_the_token() -> None:
+    assert CHAT.is_known_to(POLICY)
+    assert not Caller("chat", hash_token("others")).is_known_to(POLICY)
+    assert not Caller("gone", hash_token("new")).is_known_to(POLICY)
 
 
 # ── tickets ──────────────────────────────────────────────────────────────────────────────────────
@@ -60,33 +69,33 @@ def test_a_policy_without_clients_knows_no_token() -> None:
 
 def test_a_ticket_is_worth_its_client_once() -> None:
     tickets = Tickets(ttl_s=60)
-    ticket = tickets.issue("chat", "time").ticket
-    assert tickets.redeem(ticket, "time") == "chat"
+    ticket = tickets.issue(CHAT, "time").ticket
+    assert tickets.redeem(ticket, "time") == CHAT
     assert tickets.redeem(ticket, "time") is None
 
 
 def test_a_ticket_for_another_server_is_worthless_and_used_up() -> None:
     tickets = Tickets(ttl_s=60)
-    ticket = tickets.issue("chat", "time").ticket
+    ticket = tickets.issue(CHAT, "time").ticket
     assert tickets.redeem(ticket, "files") is None
     assert tickets.redeem(ticket, "time") is None
 
 
 def test_a_ticket_ends() -> None:
     tickets = Tickets(ttl_s=0)
-    assert tickets.redeem(tickets.issue("chat", "time").ticket, "time") is None
+    assert tickets.redeem(tickets.issue(CHAT, "time").ticket, "time") is None
 
 
 def test_a_ticket_says_when_it_ends() -> None:
     tickets = Tickets(ttl_s=60)
-    first, second = tickets.issue("chat", "time"), tickets.issue("chat", "time")
+    first, second = tickets.issue(CHAT, "time"), tickets.issue(CHAT, "time")
     assert first.expires_at.utcoffset() is not None
     assert 0 <= (second.expires_at - first.expires_at).total_seconds() < 10
 
 
 def test_a_ticket_cannot_be_guessed_and_fits_into_a_query() -> None:
     tickets = Tickets(ttl_s=60)
-    issued = {tickets.issue("chat", "time").ticket for _ in range(50)}
+    issued = {tickets.issue(CHAT, "time").ticket for _ in range(50)}
     assert len(issued) == 50
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", ticket) for ticket in issued)
     assert tickets.redeem("", "time") is None
@@ -95,15 +104,15 @@ def test_a_ticket_cannot_be_guessed_and_fits_into_a_query() -> None:
 
 def test_a_clients_oldest_ticket_gives_way_and_nobody_elses() -> None:
     tickets = Tickets(ttl_s=60)
-    others = tickets.issue("other", "time").ticket
-    issued = [tickets.issue("chat", "time").ticket for _ in range(MAX_TICKETS_PER_CLIENT + 2)]
+    others = tickets.issue(OTHER, "time").ticket
+    issued = [tickets.issue(CHAT, "time").ticket for _ in range(MAX_TICKETS_PER_CLIENT + 2)]
     redeemed = [tickets.redeem(ticket, "time") for ticket in issued]
-    assert redeemed == [None, None, *["chat"] * MAX_TICKETS_PER_CLIENT]
-    assert tickets.redeem(others, "time") == "other"
+    assert redeemed == [None, None, *[CHAT] * MAX_TICKETS_PER_CLIENT]
+    assert tickets.redeem(others, "time") == OTHER
 
 
 def test_tickets_that_ended_are_not_kept() -> None:
     tickets = Tickets(ttl_s=0)
     for _ in range(MAX_TICKETS_PER_CLIENT * 2):
-        tickets.issue("chat", "time")
+        tickets.issue(CHAT, "time")
     assert len(tickets._grants) == 1

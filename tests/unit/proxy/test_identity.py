@@ -22,7 +22,7 @@ from doogie_proxy.identity import (
 )
 from doogie_proxy.policy import Lifetime, Stdio
 from doogie_proxy.spec import ImageConfig, create_body
-from tests.unit.proxy.strategies import admissions, hex_digests, requests, texts
+from tests.unit.proxy.strategies import SECRETS, admissions, hex_digests, requests, texts
 from tests.unit.proxy.strategies import images as image_configs
 
 IMAGE_ID = "sha256:" + "d" * 64
@@ -134,7 +134,9 @@ def test_a_label_under_our_prefix_that_an_image_bakes_in_is_not_taken_for_ours()
 def test_no_label_that_an_image_bakes_in_hides_a_container_from_its_owner(
     admitted: Admitted, image: ImageConfig
 ) -> None:
-    labels = create_body(admitted, replace(image, volumes=()), LABELS)["Labels"]
+    labels = create_body(
+        admitted, replace(image, volumes=()), LABELS, {secret["file"]: "x" for secret in SECRETS.values()}
+    )["Labels"]
     # The engine adds what the body does not set.
     inherited = {**image.labels, **labels}
     assert Identity.from_labels(inherited, KEYRING, IMAGE_ID) == IDENTITY

@@ -8,6 +8,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from doogie_contract.problems import ProblemType
 from doogie_proxy.api import OPERATIONS, Api, Operation
+from doogie_proxy.configuration import Configuration
 from doogie_proxy.engine import Engine
 from doogie_proxy.identity import Keyring
 from doogie_proxy.openapi import document
@@ -34,8 +35,9 @@ def test_the_document_survives_json() -> None:
 def test_every_route_is_in_the_document_and_nothing_else() -> None:
     policy = Policy.model_validate({"version": 1, "clients": {}, "rules": []})
     engine = Engine("/nonexistent", timeout_s=1)
-    servers = Servers(engine, Keyring([b"k" * 32]), instance="default", sweep_interval_s=1, reconnect_s=1)
-    routes = Api(Settings.model_construct(ticket_ttl_s=30), policy, servers).routes()
+    keyring = Keyring([b"k" * 32])
+    servers = Servers(engine, keyring, instance="default", sweep_interval_s=1, reconnect_s=1)
+    routes = Api(Settings.model_construct(ticket_ttl_s=30), Configuration(policy, {}, keyring), servers).routes()
     paths = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
     assert {(route.method, route.path) for route in routes} == paths
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doogie_proxy.policy import MAX_PATTERN_ARG_BYTES, MAX_PATTERN_CHARS, Args, full_match
+from doogie_proxy.admission import MAX_PATTERN_ARG_BYTES
+from doogie_proxy.patterns import MAX_PATTERN_CHARS, full_match
+from doogie_proxy.policy import Args
 from tests.unit.proxy.strategies import PATTERNS, arguments, texts
 
 TOKENS_WITHOUT_Z = [

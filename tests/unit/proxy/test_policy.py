@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doogie_proxy.policy import Lifetime, Policy, PolicyError, Resources, Rule, Stdio, load, parse
+from doogie_proxy.policy import Lifetime, Policy, Resources, Rule, Stdio
+from doogie_proxy.policy_file import ConfigurationError, load, parse
 
 TOKEN = "a" * 64
 OTHER_TOKEN = "b" * 64
@@ -27,7 +28,7 @@ rules:
 
 def refusal(text: str) -> list[str]:
     """The lines of the error that the text of a policy file ends in."""
-    with pytest.raises(PolicyError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         parse(text, "policy.yaml")
     assert str(caught.value).splitlines() == "\n".join(caught.value.lines).splitlines()
     return caught.value.lines
@@ -51,10 +52,18 @@ def test_the_least_policy_is_valid_and_everything_else_has_its_default() -> None
     assert policy.rules_of("chat") == [rule()]
     assert rule().model_dump(exclude={"name", "images"}) == {
         "allow_tags": False,
-        "args": {"prefix": [], "max": 32, "patterns": [], "any": False},
-        "env": {"allow": [], "fixed": {}},
+        "image_patterns": [],
+        "args": {"prefix": [], "max": 32, "patterns": [], "any": False, "audit": "shown"},
+        "env": {"allow": [], "patterns": [], "fixed": {}},
+        "entrypoint": "keep",
+        "workdir": "keep",
+        "tmpfs": {},
+        "secrets": {},
+        "mounts": {},
         "network": "none",
         "user": "65532:65532",
+        "runtime": "runc",
+        "max_running": None,
         "resources": {
             "memory": 256 * 2**20,
             "cpus": 0.5,
@@ -95,27 +104,27 @@ def test_a_control_character_is_refused() -> None:
 
 
 def test_a_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=r"absent\.yaml: cannot be read: .*No such file"):
+    with pytest.raises(ConfigurationError, match=r"absent\.yaml: cannot be read: .*No such file"):
         load(tmp_path / "absent.yaml")
 
 
 def test_a_file_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(HEAD.encode() + b"# caf\xe9\n")
-    with pytest.raises(PolicyError, match=r"latin\.yaml: cannot be read: .*utf-8"):
+    with pytest.raises(ConfigurationError, match=r"latin\.yaml: cannot be read: .*utf-8"):
         load(tmp_path / "latin.yaml")
 
 
 def test_errors_name_the_file_they_are_in(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(HEAD + "    sudo: true\n")
-    with pytest.raises(PolicyError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load(file)
     assert caught.value.lines == [f"{file}:7: rules.0.sudo: unknown key"]
 
 
 @given(st.text())
 def test_any_text_is_a_policy_or_refused_as_none(text: str) -> None:
-    with pytest.raises(PolicyError):
+    with pytest.raises(ConfigurationError):
         parse(text)
 
 
@@ -159,9 +168,7 @@ def test_an_unknown_key_is_refused_where_it_stands(text: str, error: str) -> Non
     assert error in refusal(text)
 
 
-@pytest.mark.parametrize(
-    "key", ["pull", "mounts", "secrets", "tmpfs", "runtime", "entrypoint", "workdir", "max_running", "metrics"]
-)
+@pytest.mark.parametrize("key", ["pull", "metrics"])
 def test_what_a_later_version_brings_is_unknown_to_this_one(key: str) -> None:
     assert refusal(HEAD + f"    {key}: x\n") == [f"policy.yaml:7: rules.0.{key}: unknown key"]
 
@@ -276,7 +283,8 @@ def test_an_image_that_is_no_text_is_refused_with_its_line(image: str) -> None:
 
 def test_a_rule_needs_an_image() -> None:
     [error] = refusal(HEAD.replace(f'["mcp/time@{DIGEST}"]', "[]"))
-    assert error.startswith("policy.yaml:6: rules.0.images: List should have at least 1 item")
+    assert error == "policy.yaml:5: rules.0: a rule needs images or image_patterns"
+    parse(HEAD.replace(f'images: ["mcp/time@{DIGEST}"]', 'image_patterns: ["mcp/[a-z]+@sha256:[0-9a-f]+"]'))
 
 
 def test_a_bare_tag_needs_consent_even_beside_a_pinned_image() -> None:
@@ -440,7 +448,87 @@ def test_the_buffer_must_hold_a_message() -> None:
 
 def test_a_variable_is_either_allowed_or_fixed() -> None:
     [error] = refusal(HEAD + "    env: {allow: [A, B], fixed: {B: x}}\n")
-    assert error == "policy.yaml:7: rules.0.env: B: either allowed to the client or fixed, not both"
+    assert error == "policy.yaml:5: rules.0: B: either allowed to the client, or fixed, or a secret's; each once"
+    [error] = refusal(HEAD + "    env: {fixed: {T: x}}\n    secrets: {a: {file: /t, env: T}, b: {file: /u, env: T}}\n")
+    assert error.startswith("policy.yaml:5: rules.0: T: either")
+
+
+# ── mounts ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def mounting(*mounts: str, roots: str = "[/srv/mcp]", more: str = "") -> str:
+    lines = "".join(f"      m{number}: {{{mount}}}\n" for number, mount in enumerate(mounts))
+    return f"mount_roots: {roots}\n{HEAD}{more}    mounts:\n{lines}"
+
+
+def test_a_mount_has_one_source_and_is_read_only_unless_it_says_otherwise() -> None:
+    text = mounting("host: /srv/mcp/docs, target: /data", "volume: cache, target: /c", "tmpfs: 1MiB, target: /t")
+    docs, cache, scratch = parse(text).rules[0].mounts.values()
+    assert (docs.host, docs.target, docs.read_only) == ("/srv/mcp/docs", "/data", True)
+    assert (cache.volume, cache.read_only) == ("cache", True)
+    assert scratch.tmpfs == 2**20
+    for mount in ("target: /x", "host: /srv/mcp/a, volume: b, target: /x", "volume: a, tmpfs: 1MiB, target: /x"):
+        assert refusal(mounting(mount)) == [
+            "policy.yaml:9: rules.0.mounts.m0: give exactly one of host, volume and tmpfs"
+        ]
+    [error] = refusal(mounting("tmpfs: 1MiB, target: /x, read_only: true"))
+    assert error.endswith("a tmpfs is always writable: leave read_only out")
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/proc", "/proc/1", "/sys/fs", "/dev/shm", "data", "/a/../proc", "//data", "/a/"]
+)
+def test_nothing_is_mounted_over_what_the_engine_puts_there(target: str) -> None:
+    for text in (mounting(f"volume: a, target: {target}"), HEAD + f"    tmpfs: {{{target}: 1MiB}}\n"):
+        assert len(refusal(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/etc", "/etc/ssl", "/var", "/var/run", "/run/docker.sock", "/proc/1", "/dev/sda"]
+)
+def test_what_gives_the_host_away_is_no_mount_and_no_root(path: str) -> None:
+    assert "which gives the host away" in refusal(mounting(f"host: {path}, target: /x"))[0]
+    assert "which gives the host away" in refusal(mounting("volume: a, target: /x", roots=f"[{path}]"))[0]
+
+
+@pytest.mark.parametrize("path", ["srv", "/srv/../etc", "/srv/./a", "/srv//a", "//srv", "/srv/", "", "/srv/a\\0"])
+def test_a_path_that_could_be_read_in_two_ways_is_refused(path: str) -> None:
+    assert len(refusal(mounting(f'host: "{path}", target: /x'))) == 1
+
+
+def test_a_host_directory_must_be_in_a_root() -> None:
+    parse(mounting("host: /srv/mcp, target: /x", "host: /srv/mcp/a/b, target: /y"))
+    for path, roots in (("/srv/mcp2", "[/srv/mcp]"), ("/srv", "[/srv/mcp]"), ("/srv/mcp", "[]")):
+        [error] = refusal(mounting(f"host: {path}, target: /x", roots=roots))
+        assert f"rules.time.mounts.m0: {path} is in none of mount_roots ({roots.strip('[]') or 'none'})" in error
+
+
+def test_a_writable_directory_must_not_hold_the_source_of_another_mount() -> None:
+    inner, outer = "host: /srv/mcp/a/b, target: /x", "host: /srv/mcp/a, target: /y"
+    parse(mounting(inner, outer))
+    parse(mounting(f"{inner}, read_only: false", outer))
+    parse(mounting(f"{outer}, read_only: false", "host: /srv/mcp/a, target: /z"))
+    [error] = refusal(mounting(inner, f"{outer}, read_only: false"))
+    assert "rules.time.mounts.m1: /srv/mcp/a is writable and holds the source of rules.time.mounts.m0" in error
+
+
+def test_one_thing_is_mounted_at_each_place() -> None:
+    for text in (
+        mounting("volume: a, target: /x", "volume: b, target: /x"),
+        mounting("volume: a, target: /x", more="    tmpfs: {/x: 1MiB}\n"),
+        mounting("volume: a, target: /tmp"),
+        HEAD + "    tmpfs: {/tmp: 1MiB}\n",
+    ):
+        assert "mounted twice" in refusal(text)[0]
+
+
+# ── entrypoint and working directory ─────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("field", ["entrypoint: []", "entrypoint: sh", "entrypoint:", "workdir: data", "workdir:"])
+def test_a_rule_keeps_or_says_all_of_it(field: str) -> None:
+    assert len(refusal(HEAD + f"    {field}\n")) == 1
+    assert parse(HEAD + "    entrypoint: keep\n    workdir: keep\n").rules == parse(HEAD).rules
 
 
 # ── defaults ─────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 from ruamel.yaml import YAML
 
-from doogie_proxy.policy import Policy, parse
+from doogie_proxy.policy import Policy
+from doogie_proxy.policy_file import parse
 from doogie_proxy.provision import TOKEN_PLACEHOLDER
 from tests.unit.proxy.strategies import policies
 

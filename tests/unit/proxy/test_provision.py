@@ -6,9 +6,9 @@ from stat import S_IMODE
 
 import pytest
 
-from doogie_proxy.auth import client_of_token
+from doogie_proxy.auth import Caller, caller_of_token, hash_token
 from doogie_proxy.identity import Keyring
-from doogie_proxy.policy import load
+from doogie_proxy.policy_file import load
 from doogie_proxy.provision import Owners, provision
 
 ROOT = os.geteuid() == 0
@@ -58,7 +58,7 @@ def test_everything_has_the_mode_and_the_owner_that_is_documented(place: Place) 
 def test_the_starter_policy_admits_the_token_that_was_made(place: Place) -> None:
     place.provision()
     token = place.token.read_text().strip()
-    assert client_of_token(load(place.policy), token) == "chat"
+    assert caller_of_token(load(place.policy), token) == Caller("chat", hash_token(token))
     assert token not in place.policy.read_text()
     Keyring.load(place.key)
 
@@ -98,7 +98,7 @@ def test_a_lost_policy_is_made_for_the_token_that_is_there(place: Place) -> None
     place.policy.unlink()
     place.provision()
     assert place.token.read_text() == token
-    assert client_of_token(load(place.policy), token.strip()) == "chat"
+    assert caller_of_token(load(place.policy), token.strip()) == Caller("chat", hash_token(token.strip()))
 
 
 def test_a_lost_token_is_not_replaced_behind_the_policys_back(place: Place) -> None:

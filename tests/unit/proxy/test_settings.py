@@ -35,6 +35,7 @@ def test_every_setting_has_a_default() -> None:
         "engine": "unix:///var/run/docker.sock",
         "signing_key_file": Path("/etc/doogie/signing.key"),
         "instance": "default",
+        "audit_file": None,
         "log_level": "info",
         "log_format": "json",
         "engine_timeout_s": 30.0,
@@ -68,7 +69,7 @@ def test_a_setting_is_taken_from_its_variable(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", ["LISTENER", "POLICY_FILE", "DEBUG", "", "LISTEN_", "ENGINE_TIMEOUT"])
 def test_an_unknown_variable_with_our_prefix_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     error = refusal(monkeypatch, **{name: "x"})
-    assert f"unknown setting {PREFIX}{name}; known: BODY_MAX_BYTES, BODY_TIMEOUT_S," in error
+    assert f"unknown setting {PREFIX}{name}; known: AUDIT_FILE, BODY_MAX_BYTES, BODY_TIMEOUT_S," in error
 
 
 @pytest.mark.parametrize("name", ["URL", "TOKEN", "TOKEN_FILE"])

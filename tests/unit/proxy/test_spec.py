@@ -12,8 +12,8 @@ from doogie_contract.models import StartRequest
 from doogie_proxy.admission import Admitted, admit
 from doogie_proxy.policy import Policy
 from doogie_proxy.spec import MAX_IMAGE_LABELS_CHARS, ImageConfig, ImageRefusedError, create_body
-from tests.support.invariants import violations
-from tests.unit.proxy.strategies import admissions, images
+from tests.support.invariants import Source, violations
+from tests.unit.proxy.strategies import MOUNT_ROOT, MOUNTS, SECRETS, admissions, images
 
 IMAGE_ID = "sha256:" + "d" * 64
 LABELS = {"io.doogie.client": "chat", "io.doogie.sig": "e" * 64}
@@ -28,16 +28,27 @@ def image(
 def admitted(rule: dict[str, Any] | None = None, **request: Any) -> Admitted:
     document = {"name": "r", "images": ["time:1"], "allow_tags": True, **(rule or {})}
     policy = Policy.model_validate(
-        {"version": 1, "clients": {"chat": {"token_sha256": ["0" * 64], "rules": ["r"]}}, "rules": [document]}
+        {
+            "version": 1,
+            "clients": {"chat": {"token_sha256": ["0" * 64], "rules": ["r"]}},
+            "mount_roots": [MOUNT_ROOT],
+            "rules": [document],
+        }
     )
     decision = admit(policy, "chat", StartRequest.model_validate({"image": "time", **request}))
     assert isinstance(decision, Admitted)
     return decision
 
 
+def body_of(admitted: Admitted, image: ImageConfig) -> dict[str, Any]:
+    return create_body(
+        admitted, image, LABELS, {secret["file"]: f"value of {name}" for name, secret in SECRETS.items()}
+    )
+
+
 def targets(*volumes: str) -> list[str]:
     """Where the tmpfs mounts of a container are whose image declares these volumes."""
-    body = create_body(admitted(), image(volumes=volumes), LABELS)
+    body = body_of(admitted(), image(volumes=volumes))
     return [mount["Target"] for mount in body["HostConfig"]["Mounts"]]
 
 
@@ -54,7 +65,7 @@ def test_the_whole_body_to_the_letter() -> None:
         volumes=("/data",),
         labels={"traefik.enable": "true", "org.opencontainers.image.title": "t", "io.doogie.client": "baked"},
     )
-    assert create_body(admitted(rule, args=["--tz=UTC"], env={"TZ": "a=b"}), config, LABELS) == {
+    assert body_of(admitted(rule, args=["--tz=UTC"], env={"TZ": "a=b"}), config) == {
         "Image": IMAGE_ID,
         "User": "1234:5678",
         "Cmd": ["/tmp", "--tz=UTC"],
@@ -85,6 +96,7 @@ def test_the_whole_body_to_the_letter() -> None:
             "PidsLimit": 9,
             "Ulimits": [{"Name": "nofile", "Soft": 99, "Hard": 99}, {"Name": "core", "Soft": 0, "Hard": 0}],
             "NetworkMode": "tools",
+            "Runtime": "runc",
             "IpcMode": "private",
             "CgroupnsMode": "private",
             "PublishAllPorts": False,
@@ -96,27 +108,82 @@ def test_the_whole_body_to_the_letter() -> None:
 
 
 def test_without_replay_nothing_is_logged_and_the_end_of_stdin_is_eof() -> None:
-    body = create_body(admitted({"stdio": {"replay": "none"}}), image(), LABELS)
+    body = body_of(admitted({"stdio": {"replay": "none"}}), image())
     assert body["StdinOnce"] is True
     assert body["HostConfig"]["LogConfig"] == {"Type": "none", "Config": {}}
 
 
 def test_the_smallest_log_is_a_mebibyte() -> None:
-    body = create_body(admitted({"stdio": {"max_message": "1KiB", "buffer": "1KiB"}}), image(), LABELS)
+    body = body_of(admitted({"stdio": {"max_message": "1KiB", "buffer": "1KiB"}}), image())
     assert body["HostConfig"]["LogConfig"]["Config"]["max-size"] == "1m"
 
 
 def test_the_least_cpu_is_still_a_limit() -> None:
-    assert create_body(admitted({"resources": {"cpus": 0.01}}), image(), LABELS)["HostConfig"]["NanoCpus"] == 10_000_000
+    assert body_of(admitted({"resources": {"cpus": 0.01}}), image())["HostConfig"]["NanoCpus"] == 10_000_000
 
 
 def test_without_arguments_cmd_is_empty_and_the_engine_takes_the_images_own() -> None:
-    assert create_body(admitted(), image(), LABELS)["Cmd"] == []
+    assert body_of(admitted(), image())["Cmd"] == []
 
 
-def test_an_image_without_entrypoint_is_refused() -> None:
+def test_an_image_without_entrypoint_is_refused_unless_the_rule_names_the_program() -> None:
     with pytest.raises(ImageRefusedError, match="no ENTRYPOINT, so arguments would choose the program"):
-        create_body(admitted(), image(entrypoint=()), LABELS)
+        body_of(admitted(), image(entrypoint=()))
+    body = body_of(admitted({"entrypoint": ["/server", "--stdio"]}), image(entrypoint=()))
+    assert body["Entrypoint"] == ["/server", "--stdio"]
+
+
+def test_what_a_rule_keeps_of_the_image_is_not_in_the_body() -> None:
+    assert body_of(admitted(), image()).keys() & {"Entrypoint", "WorkingDir"} == set()
+    rule = {"entrypoint": "keep", "workdir": "keep"}
+    assert body_of(admitted(rule), image()) == body_of(admitted(), image())
+
+
+def test_a_rule_decides_working_directory_and_runtime() -> None:
+    body = body_of(admitted({"workdir": "/data", "runtime": "runsc"}), image())
+    assert (body["WorkingDir"], body["HostConfig"]["Runtime"]) == ("/data", "runsc")
+
+
+def test_secrets_that_are_named_are_in_the_environment_and_no_others() -> None:
+    rule = {"secrets": SECRETS, "env": {"allow": ["TZ"]}}
+    body = body_of(admitted(rule, secrets=["github"], env={"TZ": "UTC"}), image())
+    assert body["Env"] == ["GITHUB_TOKEN=value of github", "TZ=UTC"]
+
+
+def test_mounts_that_are_named_are_there_to_the_letter_and_no_others() -> None:
+    body = body_of(admitted({"mounts": MOUNTS}, mounts=["work", "cache", "scratch"]), image())
+    assert body["HostConfig"]["Mounts"][1:] == [
+        {
+            "Type": "bind",
+            "Source": "/srv/mcp/work",
+            "Target": "/work",
+            "ReadOnly": False,
+            "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
+        },
+        {
+            "Type": "volume",
+            "Source": "cache",
+            "Target": "/var/cache",
+            "ReadOnly": False,
+            "VolumeOptions": {"NoCopy": True},
+        },
+        {"Type": "tmpfs", "Target": "/scratch", "TmpfsOptions": {"SizeBytes": 2**20, "Mode": 0o1777}},
+    ]
+    assert (
+        body_of(admitted({"mounts": MOUNTS}, mounts=["docs"]), image())["HostConfig"]["Mounts"][1]["ReadOnly"] is True
+    )
+
+
+def test_tmpfs_of_the_rule_are_always_there_and_sized() -> None:
+    mounts = body_of(admitted({"tmpfs": {"/home/app": "32MiB"}}), image(volumes=("/home/app",)))["HostConfig"]["Mounts"]
+    assert mounts[1:] == [
+        {"Type": "tmpfs", "Target": "/home/app", "TmpfsOptions": {"SizeBytes": 2**25, "Mode": 0o1777}}
+    ]
+
+
+def test_a_volume_gives_way_to_a_mount_at_its_place() -> None:
+    mounts = body_of(admitted({"mounts": MOUNTS}, mounts=["docs"]), image(volumes=("/data/",)))["HostConfig"]["Mounts"]
+    assert [(mount["Type"], mount["Target"]) for mount in mounts] == [("tmpfs", "/tmp"), ("bind", "/data")]
 
 
 # ── VOLUME ───────────────────────────────────────────────────────────────────────────────────────
@@ -164,7 +231,7 @@ def test_labels_of_the_image_are_blanked_for_other_software_on_the_engine() -> N
         "org.opencontainers.imagery": "x",
         "ORG.OPENCONTAINERS.IMAGE.TITLE": "x",
     }
-    assert create_body(admitted(), image(labels=labels), LABELS)["Labels"] == {
+    assert body_of(admitted(), image(labels=labels))["Labels"] == {
         "traefik.http.routers.x.rule": "",
         "com.centurylinklabs.watchtower.lifecycle.pre-update": "",
         "org.opencontainers.imagery": "",
@@ -174,15 +241,15 @@ def test_labels_of_the_image_are_blanked_for_other_software_on_the_engine() -> N
 
 
 def test_a_label_baked_into_the_image_does_not_replace_ours() -> None:
-    labels = create_body(admitted(), image(labels=dict.fromkeys(LABELS, "baked")), LABELS)["Labels"]
+    labels = body_of(admitted(), image(labels=dict.fromkeys(LABELS, "baked")))["Labels"]
     assert labels == LABELS
 
 
 def test_an_image_with_more_labels_than_an_event_can_carry_is_refused() -> None:
     most = {"a": "x" * (MAX_IMAGE_LABELS_CHARS - 1)}
-    assert create_body(admitted(), image(labels=most), LABELS)
+    assert body_of(admitted(), image(labels=most))
     with pytest.raises(ImageRefusedError, match="labels exceed 65536 characters"):
-        create_body(admitted(), image(labels={**most, "b": ""}), LABELS)
+        body_of(admitted(), image(labels={**most, "b": ""}))
 
 
 # ── every body ───────────────────────────────────────────────────────────────────────────────────
@@ -193,10 +260,27 @@ def test_whatever_is_admitted_and_whatever_the_image_says_the_container_is_harde
     admitted: Admitted, image: ImageConfig
 ) -> None:
     try:
-        body = create_body(admitted, image, LABELS)
+        body = body_of(admitted, image)
     except ImageRefusedError:
         return
-    assert violations(body, networks={admitted.rule.network}) == []
+    rule = admitted.rule
+    assert (
+        violations(
+            body,
+            network=rule.network,
+            runtime=rule.runtime,
+            entrypoint=rule.entrypoint,
+            workdir=rule.workdir,
+            sources={
+                Source(
+                    "bind" if mount.host else "volume", str(mount.host or mount.volume), mount.target, mount.read_only
+                )
+                for mount in rule.mounts.values()
+                if mount.tmpfs is None
+            },
+        )
+        == []
+    )
     assert json.loads(json.dumps(body)) == body
     assert body["Image"] == image.id
 
@@ -206,7 +290,7 @@ def test_an_image_decides_nothing_but_what_is_covered_and_blanked(
     admitted: Admitted, image: ImageConfig, other: ImageConfig
 ) -> None:
     try:
-        bodies = [create_body(admitted, config, LABELS) for config in (image, other)]
+        bodies = [body_of(admitted, config) for config in (image, other)]
     except ImageRefusedError:
         return
     for body in bodies:
@@ -220,13 +304,15 @@ REMOVED = object()
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    body = copy.deepcopy(create_body(admitted(), image(), LABELS))
+    body = copy.deepcopy(body_of(admitted(), image()))
     *parents, last = path.split(".")
     section: Any = body
     for part in parents:
         section = section[int(part)] if isinstance(section, list) else section[part]
     if value is REMOVED:
         del section[last]
+    elif isinstance(section, list):
+        section[int(last)] = value
     else:
         section[last] = value
     return body
@@ -314,6 +400,12 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("HostConfig.CgroupnsMode", "host"),
         ("HostConfig.CgroupParent", "/"),
         ("HostConfig.Runtime", "x"),
+        ("HostConfig.Runtime", REMOVED),
+        ("HostConfig.Mounts", [{"Type": "bind", "Source": "/", "Target": "/tmp", "ReadOnly": True}]),
+        (
+            "HostConfig.Mounts.0",
+            {"Type": "volume", "Source": "x", "Target": "/tmp", "ReadOnly": True, "VolumeOptions": {"NoCopy": True}},
+        ),
         ("HostConfig.Sysctls", {}),
         ("HostConfig.MaskedPaths", []),
         ("HostConfig.ReadonlyPaths", []),
