@@ -19,12 +19,14 @@ from tests.support.harness import (
     TOKEN,
     TOOLBOX,
     ProxyUnderTest,
+    ServedProxy,
     containers_of,
     docker,
     doogie_proxy_command,
     inspect,
     policy_document,
     proxy_under_test,
+    served_proxy,
     toolbox_rule,
     write_yaml,
 )
@@ -304,79 +306,42 @@ async def test_signing_keys_are_replaced_without_stopping_anything(engine: str, 
 
 
 @pytest.fixture
-async def served(engine: str, tmp_path: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path, Path]]:
-    """``doogie-proxy serve`` as a process of its own: it, its policy file, its audit file."""
-    policy = write_yaml(tmp_path / "policy.yaml", policy_document(toolbox_rule()))
-    (tmp_path / "signing.key").write_text("ab" * 32)
-    environment = {
-        "DOOGIE_PROXY_LISTEN": f"unix://{tmp_path}/proxy.sock",
-        "DOOGIE_PROXY_POLICY": str(policy),
-        "DOOGIE_PROXY_SIGNING_KEY_FILE": str(tmp_path / "signing.key"),
-        "DOOGIE_PROXY_ENGINE": f"unix://{ENGINE_SOCKET}",
-        "DOOGIE_PROXY_INSTANCE": f"sighup{os.getpid()}",
-        "DOOGIE_PROXY_AUDIT_FILE": str(tmp_path / "audit.log"),
-        "DOOGIE_PROXY_LOG_LEVEL": "info",
-    }
-    process = await asyncio.create_subprocess_exec(
-        *doogie_proxy_command(), "serve", env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE
-    )
-    await event(process, "listening")
-    yield process, policy, tmp_path / "audit.log"
-    process.send_signal(signal.SIGTERM)
-    assert await process.wait() == 0
+async def served(engine: str, tmp_path: Path) -> AsyncIterator[ServedProxy]:
+    async with served_proxy(tmp_path, policy_document(toolbox_rule())) as proxy:
+        yield proxy
 
 
-async def event(process: asyncio.subprocess.Process, name: str) -> Any:
-    """The next event of this name in the process's log."""
-    assert process.stdout is not None
-    async with asyncio.timeout(30):
-        while line := await process.stdout.readline():
-            if (found := json.loads(line))["event"] == name:
-                return found
-    raise AssertionError(f"the log ended without {name}")
+async def test_sighup_reads_the_files_anew_all_or_nothing(served: ServedProxy) -> None:
+    good = served.policy.read_text()
+    served.policy.write_text(good + "surplus: 1\n")
+    served.process.send_signal(signal.SIGHUP)
+    refused = await served.event("reload_refused")
+    assert refused["faults"] == [f"{served.policy}:{len(good.splitlines()) + 1}: surplus: unknown key"]
+    served.policy.write_text(good)
+    served.process.send_signal(signal.SIGHUP)
+    assert (await served.event("reloaded"))["rules"] == 1
 
 
-async def test_sighup_reads_the_files_anew_all_or_nothing(
-    served: tuple[asyncio.subprocess.Process, Path, Path],
-) -> None:
-    process, policy, _ = served
-    good = policy.read_text()
-    policy.write_text(good + "surplus: 1\n")
-    process.send_signal(signal.SIGHUP)
-    refused = await event(process, "reload_refused")
-    assert refused["faults"] == [f"{policy}:{len(good.splitlines()) + 1}: surplus: unknown key"]
-    policy.write_text(good)
-    process.send_signal(signal.SIGHUP)
-    assert (await event(process, "reloaded"))["rules"] == 1
-
-
-async def test_each_decision_is_one_line_of_the_audit_file(
-    served: tuple[asyncio.subprocess.Process, Path, Path],
-) -> None:
-    process, policy, audit = served
-    socket = policy.parent / "proxy.sock"
-    curl = ["curl", "--silent", "--unix-socket", str(socket), "--json", '{"image": "other:1", "env": {"A": "planted"}}']
+async def test_each_decision_is_one_line_of_the_audit_file(served: ServedProxy) -> None:
+    curl = ["curl", "--silent", "--unix-socket", str(served.socket), "http://proxy/v1/servers/box/start"]
+    body = '{"image": "other:1", "env": {"A": "planted"}}'
     for token in ("wrong", TOKEN):
         run = await asyncio.create_subprocess_exec(
-            *curl,
-            "-H",
-            f"Authorization: Bearer {token}",
-            "http://proxy/v1/servers/box/start",
-            stdout=asyncio.subprocess.PIPE,
+            *curl, "--json", body, "-H", f"Authorization: Bearer {token}", stdout=asyncio.subprocess.PIPE
         )
         out, _ = await run.communicate()
         request_id = json.loads(out)["request_id"]
-        line = await event(process, "audit")
+        line = await served.event("audit")
         assert line["request_id"] == request_id
         async with asyncio.timeout(10):
-            while str(request_id) not in audit.read_text():
+            while str(request_id) not in served.audit.read_text():
                 await asyncio.sleep(0.01)
-    unknown, denied = map(json.loads, audit.read_text().splitlines())
+    unknown, denied = map(json.loads, served.audit.read_text().splitlines())
     assert (unknown["outcome"], unknown["problem"], "client" in unknown) == ("refused", "unauthenticated", False)
     assert (denied["client"], denied["server"], denied["problem"]) == ("chat", "box", "policy-denied")
     assert (denied["image"], denied["env"]) == ("other:1", ["A"])
     assert denied["why"][0].startswith("rules.toolbox: image 'other:1' is not one of")
-    assert "planted" not in audit.read_text()
+    assert "planted" not in served.audit.read_text()
 
 
 # ── the audit log ────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -14,6 +15,7 @@ from typing import Any
 
 import aiohttp
 from ruamel.yaml import YAML
+from yarl import URL
 
 from doogie_proxy.api import Api
 from doogie_proxy.app import running
@@ -136,7 +138,8 @@ class ProxyUnderTest:
             data = json.dumps(body).encode()
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
-        async with self.http.request(method, f"http://proxy{path}", data=data, headers=sent) as response:
+        url = URL(f"http://proxy{path}", encoded=True)  # as it is: "..", "%2f" and all
+        async with self.http.request(method, url, data=data, headers=sent) as response:
             return Answer(response.status, response.headers, await response.text())
 
     async def call_tcp(self, method: str, path: str, *, token: str = TOKEN) -> Answer:
@@ -237,6 +240,62 @@ async def proxy_under_test(
             if not leave_running:
                 for token, name in list(proxy.started):
                     await proxy.stop(name, token=token)
+
+
+@dataclass
+class ServedProxy:
+    """``doogie-proxy serve``: a process of its own, and its files."""
+
+    process: asyncio.subprocess.Process
+    instance: str
+    socket: Path
+    policy: Path
+    audit: Path
+    log: list[str] = field(default_factory=list)
+    """The lines of its log that have been read."""
+
+    async def event(self, name: str, *, timeout_s: float = 30) -> Json:
+        """The next event of this name in its log."""
+        stdout = self.process.stdout
+        if stdout is None:
+            raise RuntimeError("its log is a pipe")
+        async with asyncio.timeout(timeout_s):
+            while line := await stdout.readline():
+                self.log.append(line.decode())
+                if (found := json.loads(line))["event"] == name:
+                    return found
+        raise AssertionError(f"the log ended without {name}")
+
+
+@asynccontextmanager
+async def served_proxy(directory: Path, document: Mapping[str, object], **settings: str) -> AsyncIterator[ServedProxy]:
+    """Run ``doogie-proxy serve`` until it listens, and end it with SIGTERM; ``log`` then holds all of its log."""
+    instance = "s" + uuid.uuid4().hex[:12]
+    INSTANCES.add(instance)
+    (directory / "signing.key").write_text("ab" * 32)
+    policy, socket, audit = (directory / name for name in ("policy.yaml", "served.sock", "audit.log"))
+    given = {
+        "listen": f"unix://{socket}",
+        "policy": str(write_yaml(policy, document)),
+        "signing_key_file": str(directory / "signing.key"),
+        "engine": f"unix://{ENGINE_SOCKET}",
+        "instance": instance,
+        "audit_file": str(audit),
+        **settings,
+    }
+    environment = {**os.environ, **{f"DOOGIE_PROXY_{name.upper()}": value for name, value in given.items()}}
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*doogie_proxy_command(), "serve", env=environment, stdout=pipe)
+    proxy = ServedProxy(process, instance, socket, policy, audit)
+    try:
+        await proxy.event("listening")
+        yield proxy
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, _ = await process.communicate()
+        proxy.log += out.decode().splitlines()
+    if process.returncode != 0:
+        raise AssertionError(f"doogie-proxy ended with {process.returncode}: {''.join(proxy.log[-20:])}")
 
 
 def assert_nothing_left(instance: str) -> None:
