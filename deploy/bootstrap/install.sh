@@ -40,6 +40,7 @@ install_parts() {
       compose) install_plugin docker-compose docker-compose-plugin docker-compose-v2 "docker-compose>=2.20" ;;
       buildx) install_plugin docker-buildx docker-buildx-plugin docker-buildx ;;
       python) install_packages python3-venv ;;
+      systemd) install_packages systemd ;;
     esac
   done
 }
