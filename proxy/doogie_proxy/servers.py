@@ -265,11 +265,9 @@ class Servers:
         grace_s = server.identity.lifetime.stop_grace_s if grace_s is None else grace_s
         server.end_reason = reason
         server.hub.drain()
-        if server.hub.can_half_close:
+        if server.hub.can_half_close and server.streams is not None:
             server.hub.close_stdin()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await server.died.wait()
+            await asyncio.wait([server.streams], timeout=grace_s)  # they end with it, also when no event is followed
         with suppress(NotFound):
             await self._engine.stop(server.container.id, grace_s=grace_s)
         await self._finish(server)
@@ -307,7 +305,6 @@ class Servers:
                 finished_at=finished_at,
                 stderr_tail=server.hub.stderr.tail(STDERR_TAIL_BYTES).decode(errors="replace"),
             )
-            server.died.set()
             server.hub.finish(server.exit)
             log.info("server_exited", **server.names(), reason=server.exit.reason.value, code=code)
 

@@ -331,6 +331,14 @@ async def test_server_without_replay_ends_with_the_proxy_and_leaves_nothing(engi
     assert_nothing_left(proxy.instance)
 
 
+async def test_proxy_that_ends_does_not_sit_out_the_grace_of_a_server_that_ends_on_eof(
+    engine: str, tmp_path: Path
+) -> None:
+    document = policy_document(toolbox_rule(stdio={"replay": "none"}, lifetime={"stop_grace_s": 60}))
+    async with asyncio.timeout(20), proxy_under_test(tmp_path, document, leave_running=True) as proxy:
+        await proxy.start("box", "cat")
+
+
 async def test_container_that_was_created_but_never_started_is_removed_at_start_up(engine: str, tmp_path: Path) -> None:
     document = policy_document(toolbox_rule())
     async with proxy_under_test(tmp_path, document) as first:
