@@ -411,7 +411,7 @@ OPERATIONS = (
         Api.stdio,
         "A server's stdio as a WebSocket; see docs/protocol.md",
         {101: "websocket"},
-        (ProblemType.NOT_FOUND, ProblemType.STDIO_BUSY, ProblemType.UPGRADE_REQUIRED),
+        (ProblemType.NOT_FOUND, ProblemType.STDIO_BUSY, ProblemType.UPGRADE_REQUIRED, ProblemType.ENGINE_UNAVAILABLE),
         query={"takeover": "[01]", "ticket": "[A-Za-z0-9_-]{1,128}"},
     ),
     Operation(

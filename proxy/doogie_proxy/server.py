@@ -31,8 +31,6 @@ class Server:
     exit: ServerExit | None = None
     streams: asyncio.Task[None] | None = None
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    lost: bool = False
-    """The engine went away under the attachments."""
 
     @property
     def key(self) -> Key:

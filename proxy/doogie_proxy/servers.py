@@ -340,7 +340,7 @@ class Servers:
             await self._finish(server)
         finally:
             if server.exit is None:
-                server.lost = True  # the sweep attaches again
+                server.hub.lost = True  # the sweep attaches again
                 server.hub.evict(CloseCode.ENGINE_LOST, "the engine went away")
 
     # ── the engine's side of the story ───────────────────────────────────────────────────────────
@@ -392,7 +392,7 @@ class Servers:
         for container_id, server in tracked.items():
             if states.get(container_id) != "running":
                 await self._look_after("finish", self._finish(server))
-            elif server.lost and server.key not in self._locks:
+            elif server.hub.lost and server.key not in self._locks:
                 await self._look_after("reattach", self._reattach(server))
         now = datetime.now(UTC)
         for server in tracked.values():
@@ -450,9 +450,8 @@ class Servers:
     async def _reattach(self, server: Server) -> None:
         """Go on after the engine was away and its containers were not."""
         async with self._locked(server.key):
-            if server.lost and server.exit is None:
+            if server.hub.lost and server.exit is None:
                 server.hub.reattach(*await self._attach(server.container.id))
-                server.lost = False
                 self._track(server)
                 log.info("server_reattached", **server.names())
 

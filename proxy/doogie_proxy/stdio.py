@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from doogie_contract.channels import CloseCode
 from doogie_contract.models import ServerExit
-from doogie_proxy.engine import Attachment
+from doogie_proxy.engine import Attachment, EngineUnavailable
 
 STDERR_RING_BYTES = 256 * 1024
 DRAIN_RESERVE_BYTES = 2 * 1024 * 1024
@@ -148,6 +148,8 @@ class StdioHub:
         self.exit: ServerExit | None = None
         self.running = False
         """Whether ``run`` is at it: more output may come, also after the exit."""
+        self.lost = False
+        """Whether the engine went away under the attachments of a living server: stdin has nowhere to go."""
         self._attachments = (stdin, stdout, stderr)
         self._limit = buffer_bytes
         self._draining = False
@@ -219,6 +221,7 @@ class StdioHub:
 
         Raises:
             StdioBusyError: another is attached, and ``takeover`` is False.
+            EngineUnavailable: the attachments are lost; until they are made anew, what a client writes would vanish.
         """
         while self._seat is not None:
             if not takeover:
@@ -226,6 +229,8 @@ class StdioHub:
             previous = self._seat
             previous.evict(CloseCode.TAKEN_OVER, "another session of the same client took over")
             await previous.left.wait()
+        if self.lost:
+            raise EngineUnavailable("the attachments are lost")
         self._seat = seat
         self.detached_at = None
 
@@ -250,6 +255,7 @@ class StdioHub:
         """Go on with new attachments after the engine came back; ``run`` must have ended."""
         self._close_attachments()
         self._attachments = (stdin, stdout, stderr)
+        self.lost = False
 
     def close(self) -> None:
         """End the attachments, and ``run``. With ``can_half_close`` this is EOF for the server; else it is not told."""

@@ -4,6 +4,9 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+from aiohttp import WSServerHandshakeError
+
 from doogie_contract.channels import CloseCode
 from tests.support.harness import (
     OTHER_TOKEN,
@@ -322,6 +325,23 @@ async def test_attachments_that_broke_are_made_anew_though_the_engine_was_never_
         async with proxy.stdio("echo") as ws:
             await ws.send_bytes(b"\x00hello\n")
             assert (await ws.receive(timeout=20)).data == b"\x01hello\n"
+
+
+async def test_attach_while_the_attachments_are_lost_is_refused_as_its_stdin_would_vanish(
+    engine: str, tmp_path: Path
+) -> None:
+    async with proxy_under_test(
+        tmp_path, policy_document(toolbox_rule()), sweep_interval_s=3600, reconnect_s=3600
+    ) as proxy:
+        await proxy.start("echo", "echo-lines")
+        async with proxy.stdio("echo") as ws:
+            proxy.recorder.cut()
+            assert (await ws.receive(timeout=20)).data == CloseCode.ENGINE_LOST
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await proxy.stdio("echo")
+        assert refused.value.status == 503
+        docker("rm", "-f", *containers_of(proxy.instance))  # this proxy will not ask the engine again
+        proxy.started.clear()
 
 
 async def test_server_without_replay_ends_with_the_proxy_and_leaves_nothing(engine: str, tmp_path: Path) -> None:
