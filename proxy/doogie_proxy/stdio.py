@@ -153,6 +153,7 @@ class StdioHub:
         self._attachments = (stdin, stdout, stderr)
         self._limit = buffer_bytes
         self._draining = False
+        self._cut = False
         self._seat: Seat | None = None
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -270,7 +271,8 @@ class StdioHub:
     async def _pump_stdout(self, attachment: Attachment) -> None:
         while pieces := await attachment.read():
             for piece in pieces:
-                if not self._draining or len(self.stdout) < self._limit:
+                self._cut = self._cut or (self._draining and len(self.stdout) >= self._limit)
+                if not self._cut:  # and nothing after what was left out: a hole would make two lines one
                     self.stdout.append(piece)
             self._ring(self._changed)
             while len(self.stdout) > self._limit and not self._draining:
