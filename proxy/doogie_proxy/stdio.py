@@ -19,7 +19,7 @@ STDERR_RING_BYTES = 256 * 1024
 DRAIN_RESERVE_BYTES = 2 * 1024 * 1024
 """Taken beyond the limit while a server is stopped: the engine cannot announce a death behind a stalled attachment."""
 LINGER_S = 30.0
-"""How long a client may take to read the rest after its server ended."""
+"""How long a client may take to read the rest of a server that has ended."""
 
 
 class StdoutBuffer:
@@ -208,14 +208,11 @@ class StdioHub:
         self._ring(self._room)
 
     def finish(self, exit_: ServerExit) -> None:
-        """The server is dead; its client is told once it has taken all of the output.
-
-        A client that does not take it within ``LINGER_S`` is asked to leave.
-        """
+        """The server is dead; its client is told once it has taken all of the output."""
         self.exit = exit_
         self._ring(self._changed)
-        code = CloseCode.NORMAL if exit_.code == 0 else CloseCode.EXITED_NON_ZERO
-        asyncio.get_running_loop().call_later(LINGER_S, self.evict, code, "the server ended")
+        if self._seat is not None:
+            self._linger(self._seat, exit_)
 
     async def take_seat(self, seat: Seat, *, takeover: bool) -> None:
         """Attach a client.
@@ -234,6 +231,8 @@ class StdioHub:
             raise EngineUnavailable("the attachments are lost")
         self._seat = seat
         self.detached_at = None
+        if self.exit is not None:
+            self._linger(seat, self.exit)
 
     def leave_seat(self, seat: Seat) -> None:
         """Detach; the server runs on."""
@@ -283,6 +282,12 @@ class StdioHub:
             for piece in pieces:
                 self.stderr.append(piece)
             self._ring(self._changed)
+
+    @staticmethod
+    def _linger(seat: Seat, exit_: ServerExit) -> None:
+        """Bound the time for the rest: a client that does not read would keep a dead server's output for ever."""
+        code = CloseCode.NORMAL if exit_.code == 0 else CloseCode.EXITED_NON_ZERO
+        asyncio.get_running_loop().call_later(LINGER_S, seat.evict, code, "the server ended")
 
     @staticmethod
     def _ring(bell: asyncio.Event) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import tracemalloc
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from structlog.testing import capture_logs
 
 from doogie_contract import channels
 from doogie_contract.channels import Channel, CloseCode
+from doogie_proxy import stdio
 from tests.support.harness import TOKEN, ProxyUnderTest, policy_document, proxy_under_test, toolbox_rule
 
 MIB = 2**20
@@ -202,6 +204,22 @@ async def test_output_that_waited_for_room_when_the_server_ended_is_delivered_to
             received = await receive_all(ws)
     assert received.output[Channel.STDOUT] == b"x" * 400000 + b"\n"
     assert received.close_code == CloseCode.NORMAL
+
+
+async def test_client_that_does_not_read_the_rest_of_a_dead_server_is_cut_off_whenever_it_came(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stdio, "LINGER_S", 0.2)
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule()), close_timeout_s=0.2) as proxy:
+        await proxy.start("box", "big-then-exit", "8000000", "0")
+        finished = datetime.fromisoformat((await proxy.until("box", "exited"))["exit"]["finished_at"])
+        while datetime.now(UTC) < finished + timedelta(seconds=1):
+            await asyncio.sleep(0.1)
+        reader, writer = await attach_by_hand(proxy, UPGRADE + KEY)
+        await reader.readuntil(b"\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            await write_for_ever(writer)
+        assert (await proxy.call("GET", "/v1/servers/box")).json["stdio"]["attached"] is False
 
 
 # ── one client at a time ─────────────────────────────────────────────────────────────────────────
