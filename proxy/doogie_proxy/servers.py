@@ -471,7 +471,10 @@ class Servers:
         container_id = await self._engine.find(identity.container_name)
         if container_id is None:
             return
-        container = await self._engine.inspect(container_id)
+        try:
+            container = await self._engine.inspect(container_id)
+        except NotFound:
+            return  # a sweep was faster
         try:
             found = Identity.from_labels(container.labels, self._keyring, container.image_id)
         except IdentityError as exc:

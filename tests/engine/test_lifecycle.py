@@ -385,6 +385,24 @@ async def test_leftover_with_a_taken_name_is_told_from_servers_with_names_like_i
         assert len(containers_of(proxy.instance)) == 2
 
 
+async def test_leftover_that_goes_away_by_itself_fails_no_start(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule()), sweep_interval_s=3600) as proxy:
+        await proxy.start("box", "sleep")
+        created = proxy.recorder.creates()[0]
+        await proxy.stop("box")
+        labels = [f"--label={key}={value}" for key, value in created.body["Labels"].items()]
+        name = f"doogie-{proxy.instance}-chat-box"
+        leftover = docker("create", *labels, "--name", name, created.body["Image"], "sleep")
+        proxy.recorder.stall(before=f"/containers/{leftover}/json")
+        start = asyncio.create_task(proxy.start("box", "sleep"))
+        async with asyncio.timeout(20):
+            while not any(leftover in request.path for request in proxy.recorder.requests):
+                await asyncio.sleep(0.01)
+        docker("rm", leftover)
+        proxy.recorder.resume()
+        assert (await start)["state"] == "running"
+
+
 async def test_container_with_copied_or_forged_labels_is_reported_and_never_touched(
     engine: str, tmp_path: Path
 ) -> None:
