@@ -239,6 +239,24 @@ async def test_second_attach_is_busy_and_takeover_closes_the_first_with_4409(pro
             assert await drain_bytes(second, 5) == b"mine\n"
 
 
+@pytest.mark.parametrize("subprotocol", ["v5.channel.k8s.io", "mcp"])
+async def test_takeover_of_a_slow_client_tells_it_so_and_gives_each_byte_to_one_of_the_two(
+    engine: str, tmp_path: Path, subprotocol: str
+) -> None:
+    rule = toolbox_rule(stdio={"buffer": "64KiB", "max_message": "64KiB"})
+    async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
+        await proxy.start("count", "count", "400000")
+        async with proxy.stdio("count", subprotocol) as slow:
+            await asyncio.sleep(1)  # every buffer on the way is full then, which nothing tells from here
+            async with proxy.stdio("count", query="?takeover=1") as quick:
+                async with asyncio.timeout(20):
+                    messages = [message.data async for message in slow]
+                assert slow.close_code == CloseCode.TAKEN_OVER
+                heard = b"".join(m.encode() + b"\n" if isinstance(m, str) else m[1:] for m in messages)
+                heard += await drain_bytes(quick, 1)
+    assert b"".join(b"%d\n" % number for number in range(400000)).startswith(heard)
+
+
 async def attach_by_hand(
     proxy: ProxyUnderTest, headers: str, *, query: str = ""
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
