@@ -29,7 +29,7 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test pytest check venv lock audit-surface redteam-table
+.PHONY: help demo down images test pytest check bench venv lock audit-surface redteam-table
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
@@ -63,6 +63,9 @@ check: venv ## lint, types, import rules and the fast tests
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/pytest tests/unit
+
+bench: venv ## measure a round trip through the proxy beside the engine's own attach and `docker run -i`
+	.venv/bin/python -m bench.stdio
 
 venv: .venv/ready ## make the development environment in .venv, or renew it
 

@@ -29,11 +29,8 @@ class Server:
     end_reason: ExitReason | None = None
     """Why we are ending it; None while it runs, or when it ended by itself."""
     exit: ServerExit | None = None
-    died: asyncio.Event = field(default_factory=asyncio.Event)
     streams: asyncio.Task[None] | None = None
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    lost: bool = False
-    """The engine went away under the attachments."""
 
     @property
     def key(self) -> Key:

@@ -265,11 +265,9 @@ class Servers:
         grace_s = server.identity.lifetime.stop_grace_s if grace_s is None else grace_s
         server.end_reason = reason
         server.hub.drain()
-        if server.hub.can_half_close:
+        if server.hub.can_half_close and server.streams is not None:
             server.hub.close_stdin()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await server.died.wait()
+            await asyncio.wait([server.streams], timeout=grace_s)  # they end with it, also when no event is followed
         with suppress(NotFound):
             await self._engine.stop(server.container.id, grace_s=grace_s)
         await self._finish(server)
@@ -307,7 +305,6 @@ class Servers:
                 finished_at=finished_at,
                 stderr_tail=server.hub.stderr.tail(STDERR_TAIL_BYTES).decode(errors="replace"),
             )
-            server.died.set()
             server.hub.finish(server.exit)
             log.info("server_exited", **server.names(), reason=server.exit.reason.value, code=code)
 
@@ -343,7 +340,7 @@ class Servers:
             await self._finish(server)
         finally:
             if server.exit is None:
-                server.lost = True  # the sweep attaches again
+                server.hub.lost = True  # the sweep attaches again
                 server.hub.evict(CloseCode.ENGINE_LOST, "the engine went away")
 
     # ── the engine's side of the story ───────────────────────────────────────────────────────────
@@ -395,7 +392,7 @@ class Servers:
         for container_id, server in tracked.items():
             if states.get(container_id) != "running":
                 await self._look_after("finish", self._finish(server))
-            elif server.lost and server.key not in self._locks:
+            elif server.hub.lost and server.key not in self._locks:
                 await self._look_after("reattach", self._reattach(server))
         now = datetime.now(UTC)
         for server in tracked.values():
@@ -453,9 +450,8 @@ class Servers:
     async def _reattach(self, server: Server) -> None:
         """Go on after the engine was away and its containers were not."""
         async with self._locked(server.key):
-            if server.lost and server.exit is None:
+            if server.hub.lost and server.exit is None:
                 server.hub.reattach(*await self._attach(server.container.id))
-                server.lost = False
                 self._track(server)
                 log.info("server_reattached", **server.names())
 
@@ -475,7 +471,10 @@ class Servers:
         container_id = await self._engine.find(identity.container_name)
         if container_id is None:
             return
-        container = await self._engine.inspect(container_id)
+        try:
+            container = await self._engine.inspect(container_id)
+        except NotFound:
+            return  # a sweep was faster
         try:
             found = Identity.from_labels(container.labels, self._keyring, container.image_id)
         except IdentityError as exc:

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 
 from doogie_contract.channels import CloseCode
 from doogie_contract.models import ServerExit
-from doogie_proxy.engine import Attachment
+from doogie_proxy.engine import Attachment, EngineUnavailable
 
 STDERR_RING_BYTES = 256 * 1024
 DRAIN_RESERVE_BYTES = 2 * 1024 * 1024
 """Taken beyond the limit while a server is stopped: the engine cannot announce a death behind a stalled attachment."""
 LINGER_S = 30.0
-"""How long a client may take to read the rest after its server ended."""
+"""How long a client may take to read the rest of a server that has ended."""
 
 
 class StdoutBuffer:
@@ -148,9 +148,12 @@ class StdioHub:
         self.exit: ServerExit | None = None
         self.running = False
         """Whether ``run`` is at it: more output may come, also after the exit."""
+        self.lost = False
+        """Whether the engine went away under the attachments of a living server: stdin has nowhere to go."""
         self._attachments = (stdin, stdout, stderr)
         self._limit = buffer_bytes
         self._draining = False
+        self._cut = False
         self._seat: Seat | None = None
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -205,20 +208,18 @@ class StdioHub:
         self._ring(self._room)
 
     def finish(self, exit_: ServerExit) -> None:
-        """The server is dead; its client is told once it has taken all of the output.
-
-        A client that does not take it within ``LINGER_S`` is asked to leave.
-        """
+        """The server is dead; its client is told once it has taken all of the output."""
         self.exit = exit_
         self._ring(self._changed)
-        code = CloseCode.NORMAL if exit_.code == 0 else CloseCode.EXITED_NON_ZERO
-        asyncio.get_running_loop().call_later(LINGER_S, self.evict, code, "the server ended")
+        if self._seat is not None:
+            self._linger(self._seat, exit_)
 
     async def take_seat(self, seat: Seat, *, takeover: bool) -> None:
         """Attach a client.
 
         Raises:
             StdioBusyError: another is attached, and ``takeover`` is False.
+            EngineUnavailable: the attachments are lost; until they are made anew, what a client writes would vanish.
         """
         while self._seat is not None:
             if not takeover:
@@ -226,8 +227,12 @@ class StdioHub:
             previous = self._seat
             previous.evict(CloseCode.TAKEN_OVER, "another session of the same client took over")
             await previous.left.wait()
+        if self.lost:
+            raise EngineUnavailable("the attachments are lost")
         self._seat = seat
         self.detached_at = None
+        if self.exit is not None:
+            self._linger(seat, self.exit)
 
     def leave_seat(self, seat: Seat) -> None:
         """Detach; the server runs on."""
@@ -250,6 +255,7 @@ class StdioHub:
         """Go on with new attachments after the engine came back; ``run`` must have ended."""
         self._close_attachments()
         self._attachments = (stdin, stdout, stderr)
+        self.lost = False
 
     def close(self) -> None:
         """End the attachments, and ``run``. With ``can_half_close`` this is EOF for the server; else it is not told."""
@@ -264,7 +270,8 @@ class StdioHub:
     async def _pump_stdout(self, attachment: Attachment) -> None:
         while pieces := await attachment.read():
             for piece in pieces:
-                if not self._draining or len(self.stdout) < self._limit:
+                self._cut = self._cut or (self._draining and len(self.stdout) >= self._limit)
+                if not self._cut:  # and nothing after what was left out: a hole would make two lines one
                     self.stdout.append(piece)
             self._ring(self._changed)
             while len(self.stdout) > self._limit and not self._draining:
@@ -275,6 +282,12 @@ class StdioHub:
             for piece in pieces:
                 self.stderr.append(piece)
             self._ring(self._changed)
+
+    @staticmethod
+    def _linger(seat: Seat, exit_: ServerExit) -> None:
+        """Bound the time for the rest: a client that does not read would keep a dead server's output for ever."""
+        code = CloseCode.NORMAL if exit_.code == 0 else CloseCode.EXITED_NON_ZERO
+        asyncio.get_running_loop().call_later(LINGER_S, seat.evict, code, "the server ended")
 
     @staticmethod
     def _ring(bell: asyncio.Event) -> None:

@@ -404,3 +404,21 @@ async def test_check_live_finds_all_that_is_missing(engine: str, tmp_path: Path,
     code, out = await check_live(tmp_path, with_(policy_document(bad), mount_roots=["/srv"]))
     assert (code, "rules.toolbox.mounts.h: the engine refuses it: " in out, "/srv/no-such" in out) == (1, True, True)
     assert docker("ps", "--all", "--quiet", "--filter", "name=doogie-check") == ""
+
+
+async def test_a_caller_that_goes_away_does_not_get_past_the_audit_log(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule())) as proxy:
+        with structlog.testing.capture_logs() as logs:
+            proxy.recorder.stall(before="/containers/create")
+            start = asyncio.create_task(proxy.start("box", "sleep"))
+            async with asyncio.timeout(20):
+                while not proxy.recorder.creates():
+                    await asyncio.sleep(0.01)
+                start.cancel()
+                while "audit" not in [log["event"] for log in logs]:
+                    await asyncio.sleep(0.01)
+            proxy.recorder.resume()
+            await proxy.until("box", "running")
+        [audit] = [log for log in logs if log["event"] == "audit" and log["action"] == "start"]
+        assert (audit["outcome"], audit["rule"], audit["server"]) == ("abandoned", "toolbox", "box")
+        await proxy.stop("box")

@@ -302,7 +302,7 @@ def assert_nothing_left(instance: str) -> None:
     """Fail, after cleaning up, when the instance has containers."""
     if left := containers_of(instance):
         names = docker("inspect", "--format", "{{.Name}} {{.State.Status}}", *left)
-        docker("rm", "-f", *left)
+        docker("rm", "--force", "--volumes", *left)
         raise AssertionError(f"containers left behind: {names}")
 
 
