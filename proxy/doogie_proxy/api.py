@@ -241,6 +241,8 @@ class Api:
             await server.hub.take_seat(session, takeover=request.query.get("takeover") == "1")
         except StdioBusyError:
             raise ProblemError(ProblemType.STDIO_BUSY, "another session is attached; ?takeover=1 ends it") from None
+        if self.shutting_down:  # since it was let in
+            session.evict(CloseCode.SERVICE_RESTART, "the proxy is restarting: come back")
         request[DECISION].write("allowed")
         self._streams[session] = request[CALLER]
         begun = time.monotonic()

@@ -31,6 +31,8 @@ class Server:
     exit: ServerExit | None = None
     streams: asyncio.Task[None] | None = None
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    oom: asyncio.Event = field(default_factory=asyncio.Event)
+    """The engine told that a process of it was killed for want of memory."""
 
     @property
     def key(self) -> Key:

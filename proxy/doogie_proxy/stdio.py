@@ -153,6 +153,7 @@ class StdioHub:
         self._attachments = (stdin, stdout, stderr)
         self._limit = buffer_bytes
         self._draining = False
+        self._reserve_used = False
         self._cut = False
         self._seat: Seat | None = None
         self._changed = asyncio.Event()
@@ -200,12 +201,22 @@ class StdioHub:
         if len(self.stdout) <= self._limit:
             self._ring(self._room)
 
-    def drain(self) -> None:
-        """Read on past the limit, so that the engine can stop the server and announce its end."""
-        if not self._draining:
+    @property
+    def stalled(self) -> bool:
+        """Whether the server's output waits for a client to make room."""
+        return len(self.stdout) > self._limit and not self._draining
+
+    def use_reserve(self) -> None:
+        """Read on a little past the limit, once, so that the engine can announce a death."""
+        if not self._reserve_used:
             self._limit += DRAIN_RESERVE_BYTES
-            self._draining = True
+            self._reserve_used = True
         self._ring(self._room)
+
+    def drain(self) -> None:
+        """Read on, so that the engine can stop the server; what is beyond the reserve is cut off."""
+        self._draining = True
+        self.use_reserve()
 
     def finish(self, exit_: ServerExit) -> None:
         """The server is dead; its client is told once it has taken all of the output."""
@@ -213,6 +224,8 @@ class StdioHub:
         self._ring(self._changed)
         if self._seat is not None:
             self._linger(self._seat, exit_)
+        else:
+            asyncio.get_running_loop().call_later(LINGER_S, self._drop_if_nobody_came)
 
     async def take_seat(self, seat: Seat, *, takeover: bool) -> None:
         """Attach a client.
@@ -274,7 +287,7 @@ class StdioHub:
                 if not self._cut:  # and nothing after what was left out: a hole would make two lines one
                     self.stdout.append(piece)
             self._ring(self._changed)
-            while len(self.stdout) > self._limit and not self._draining:
+            while self.stalled:
                 await self._room.wait()
 
     async def _pump_stderr(self, attachment: Attachment) -> None:
@@ -282,6 +295,11 @@ class StdioHub:
             for piece in pieces:
                 self.stderr.append(piece)
             self._ring(self._changed)
+
+    def _drop_if_nobody_came(self) -> None:
+        """Free the memory of a dead server's output; its end, and its stderr, can still be asked for."""
+        if self._seat is None:
+            self.stdout.consume(len(self.stdout))
 
     @staticmethod
     def _linger(seat: Seat, exit_: ServerExit) -> None:

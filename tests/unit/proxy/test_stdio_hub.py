@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from doogie_contract.models import ExitReason, ServerExit
 from doogie_proxy.engine import Attachment
 from doogie_proxy.stdio import DRAIN_RESERVE_BYTES, StdioHub
 
@@ -44,3 +47,37 @@ async def test_output_beyond_the_reserve_of_a_drain_is_cut_off_and_never_left_ou
     hub.close()
     await running
     assert hub.stdout.peek(len(held)) == held[LIMIT:]
+
+
+async def test_the_reserve_is_used_once_and_nothing_of_a_living_servers_output_is_lost() -> None:
+    stdout = Script()
+    hub = StdioHub(None, stdout, None, buffer_bytes=LIMIT, max_message_bytes=LIMIT, can_half_close=False)
+    running = asyncio.create_task(hub.run())
+    first = asyncio.create_task(stdout.say(b"a" * (LIMIT + 1)))
+    async with asyncio.timeout(5):
+        while not hub.stalled:
+            await asyncio.sleep(0)
+    hub.use_reserve()
+    await first
+    second = asyncio.create_task(stdout.say(b"b" * DRAIN_RESERVE_BYTES))
+    async with asyncio.timeout(5):
+        while not hub.stalled:
+            await asyncio.sleep(0)
+    hub.use_reserve()
+    assert hub.stalled
+    hub.consume_stdout(LIMIT + 1)
+    await second
+    assert hub.stdout.peek(2**30) == b"b" * DRAIN_RESERVE_BYTES
+    stdout.close()
+    await running
+
+
+async def test_a_dead_servers_output_is_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("doogie_proxy.stdio.LINGER_S", 0.01)
+    hub = StdioHub(None, None, None, buffer_bytes=LIMIT, max_message_bytes=LIMIT, can_half_close=False)
+    hub.stdout.append(b"x" * LIMIT)
+    hub.finish(ServerExit(reason=ExitReason.EXITED, code=0, signal=None, finished_at=None, stderr_tail=""))
+    async with asyncio.timeout(5):
+        while len(hub.stdout):
+            await asyncio.sleep(0.005)
+    assert hub.exit is not None
