@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
 
 SERVER_NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 """What ``{name}`` in a path must match, as a whole."""
@@ -16,17 +16,25 @@ SERVER_NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 MAX_ARGS = 128
 MAX_ARG_CHARS = 8192
 MAX_ENV = 128
+MAX_ENV_NAME_CHARS = 256
 MAX_ENV_VALUE_CHARS = 32768
 MAX_NAMED = 32
 
 # A process argument or environment string is NUL-terminated (execve(2)), so NUL cannot be in one.
 Argument = Annotated[str, StringConstraints(max_length=MAX_ARG_CHARS, pattern=r"^[^\x00]*$")]
-EnvName = Annotated[str, StringConstraints(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+EnvName = Annotated[str, StringConstraints(max_length=MAX_ENV_NAME_CHARS, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 EnvValue = Annotated[str, StringConstraints(max_length=MAX_ENV_VALUE_CHARS, pattern=r"^[^\x00]*$")]
 ImageText = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$")]
 ResourceName = Annotated[str, StringConstraints(pattern=SERVER_NAME_PATTERN)]
 """A secret or mount of a rule."""
 ServerName = Annotated[str, StringConstraints(pattern=SERVER_NAME_PATTERN)]
+
+# What pydantic leaves out of the JSON Schema, so that /openapi.json allows no more than is accepted.
+_UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
+_NO_OTHER_NAMES: dict[str, JsonValue] = {
+    "additionalProperties": False,
+    "propertyNames": {"maxLength": MAX_ENV_NAME_CHARS},
+}
 
 
 class _Request(BaseModel):
@@ -42,9 +50,13 @@ class StartRequest(_Request):
 
     image: ImageText = Field(description="repo, repo:tag or repo@digest; without tag or digest, the rule's pinned one")
     args: list[Argument] = Field(default_factory=list, max_length=MAX_ARGS, description="after the rule's prefix")
-    env: dict[EnvName, EnvValue] = Field(default_factory=dict, max_length=MAX_ENV)
-    secrets: list[ResourceName] = Field(default_factory=list, max_length=MAX_NAMED, description="of the rule, by name")
-    mounts: list[ResourceName] = Field(default_factory=list, max_length=MAX_NAMED, description="of the rule, by name")
+    env: dict[EnvName, EnvValue] = Field(default_factory=dict, max_length=MAX_ENV, json_schema_extra=_NO_OTHER_NAMES)
+    secrets: list[ResourceName] = Field(
+        default_factory=list, max_length=MAX_NAMED, description="of the rule, by name", json_schema_extra=_UNIQUE
+    )
+    mounts: list[ResourceName] = Field(
+        default_factory=list, max_length=MAX_NAMED, description="of the rule, by name", json_schema_extra=_UNIQUE
+    )
 
     @field_validator("secrets", "mounts")
     @classmethod

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from types import UnionType
 
 import structlog
 from aiohttp import hdrs, web
@@ -63,7 +64,7 @@ class Operation:
     path: str
     handler: Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
     summary: str
-    answers: dict[int, type[BaseModel] | str]
+    answers: dict[int, type[BaseModel] | UnionType | str]
     problems: tuple[ProblemType, ...] = ()
     body: type[BaseModel] | None = None
     body_optional: bool = False
@@ -371,7 +372,7 @@ OPERATIONS = (
         "/v1/servers/{name}/start",
         Api.start,
         "Start a server, or find it running with the same request",
-        {200: ServerStatus, 201: ServerStatus, 202: ServerStatus},
+        {200: ServerStatus | Admission, 201: ServerStatus, 202: ServerStatus},
         (
             ProblemType.POLICY_DENIED,
             ProblemType.SPEC_CONFLICT,

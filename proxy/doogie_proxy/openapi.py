@@ -1,7 +1,8 @@
 """``/openapi.json``: OpenAPI 3.1, made from the operations and the wire models. Pure."""
 
 from collections.abc import Iterable
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -28,7 +29,8 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
     operations = list(operations)
     models: set[type[BaseModel]] = {Problem}
     for operation in operations:
-        models |= {answer for answer in operation.answers.values() if not isinstance(answer, str)}
+        for answer in operation.answers.values():
+            models |= set(_models(answer))
         models |= {operation.body} if operation.body else set()
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=_REF)
@@ -94,8 +96,10 @@ def _answers(operation: Operation) -> dict[str, Any]:
         elif isinstance(answer, str):
             answers[str(status)] = {"description": operation.summary, "content": {answer: {}}}
         else:
-            content = {"application/json": {"schema": _schema(answer)}}
-            answers[str(status)] = {"description": answer.__name__, "content": content}
+            models = _models(answer)
+            schema = _schema(*models) if len(models) == 1 else {"anyOf": [_schema(model) for model in models]}
+            description = " or ".join(model.__name__ for model in models)
+            answers[str(status)] = {"description": description, "content": {"application/json": {"schema": schema}}}
     return answers
 
 
@@ -111,6 +115,12 @@ def _answer(problems: Iterable[ProblemType]) -> dict[str, Any]:
         "description": "; ".join(f"{problem.slug}: {problem.title}" for problem in problems),
         "content": {PROBLEM_CONTENT_TYPE: {"schema": _schema(Problem)}},
     }
+
+
+def _models(answer: type[BaseModel] | UnionType | str) -> tuple[type[BaseModel], ...]:
+    if isinstance(answer, str):
+        return ()
+    return get_args(answer) if isinstance(answer, UnionType) else (answer,)
 
 
 def _schema(model: type[BaseModel]) -> dict[str, str]:

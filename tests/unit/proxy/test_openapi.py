@@ -4,8 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from jsonschema_rs import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import ValidationError
 
+from doogie_contract.models import StartRequest
 from doogie_contract.problems import ProblemType
 from doogie_proxy.api import OPERATIONS, Api, Operation
 from doogie_proxy.configuration import Configuration
@@ -95,3 +98,36 @@ def test_unknown_fields_of_requests_are_refused_by_the_schemas_too() -> None:
     assert schemas["StartRequest"]["additionalProperties"] is False
     assert schemas["StopRequest"]["additionalProperties"] is False
     assert "additionalProperties" not in schemas["ServerStatus"]
+
+
+def test_a_start_answers_200_with_a_status_or_with_the_admission_of_a_dry_run() -> None:
+    start = DOCUMENT["paths"]["/v1/servers/{name}/start"]["post"]["responses"]
+    schemas = [start[status]["content"]["application/json"]["schema"] for status in ("200", "201", "202")]
+    status, admission = ({"$ref": f"#/components/schemas/{name}"} for name in ("ServerStatus", "Admission"))
+    assert schemas == [{"anyOf": [status, admission]}, status, status]
+
+
+START = StartRequest.model_json_schema()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"env": {"A=B": "c"}},
+        {"env": {"": "c"}},
+        {"env": {"A" * 257: "c"}},
+        {"secrets": ["a", "a"]},
+        {"mounts": ["a", "a"]},
+    ],
+)
+def test_the_schema_of_a_start_refuses_what_is_refused(more: dict[str, Any]) -> None:
+    body = {"image": "a", **more}
+    assert not Draft202012Validator(START).is_valid(body)
+    with pytest.raises(ValidationError):
+        StartRequest.model_validate(body)
+
+
+def test_the_schema_of_a_start_allows_what_is_allowed() -> None:
+    body = {"image": "a", "env": {"A" * 256: "c", "_": ""}, "secrets": ["a", "b"], "mounts": ["a"]}
+    assert Draft202012Validator(START).is_valid(body)
+    StartRequest.model_validate(body)

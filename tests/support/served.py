@@ -1,0 +1,140 @@
+"""``doogie-proxy serve`` as a process of its own, on the real engine, with all that it asks of the engine recorded."""
+
+import asyncio
+import json
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.harness import ENGINE_SOCKET, INSTANCES, doogie_proxy_command, write_yaml
+from tests.support.recording_engine import RecordingEngine
+
+
+@dataclass(frozen=True)
+class Served:
+    """The process, where it listens, where it logs, and the engine as it sees it."""
+
+    instance: str
+    process: asyncio.subprocess.Process
+    socket: Path
+    log: Path
+    recorder: RecordingEngine
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What it has logged.
+
+        Raises:
+            ValueError: a line is no JSON object.
+        """
+        with self.log.open(encoding="utf-8") as lines:
+            for line in lines:
+                event: dict[str, Any] = json.loads(line)
+                yield event
+
+    def defects(self) -> list[dict[str, Any]]:
+        """What it has logged that no client may be able to cause: errors, tracebacks, operations that failed."""
+        return [
+            event
+            for event in self.events()
+            if event["level"] in ("error", "critical") or "exception" in event or event["event"] == "operation_failed"
+        ]
+
+    async def tcp_url(self) -> str:
+        """The URL of its loopback port, once it listens."""
+        async with asyncio.timeout(30):
+            while True:
+                for event in self.events():
+                    if event["event"] == "listening":
+                        return str(event["urls"][1])
+                await asyncio.sleep(0.05)
+
+    def rss_bytes(self) -> int:
+        """Its resident memory (proc(5), statm)."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def open_files(self) -> int:
+        """How many file descriptors it has."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def http(self) -> aiohttp.ClientSession:
+        """A session over its unix socket."""
+        return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket)))
+
+    async def stop_all(self, tokens: Iterable[str]) -> int:
+        """Stop every server of these clients; how many there were."""
+        count = 0
+        async with self.http() as http:
+            for token in tokens:
+                headers = {"Authorization": f"Bearer {token}"}
+                async with http.get("http://proxy/v1/servers", headers=headers) as answer:
+                    names = [server["name"] for server in (await answer.json())["servers"]]
+                for name in names:
+                    async with http.post(f"http://proxy/v1/servers/{name}/stop", headers=headers) as answer:
+                        if answer.status != 200:
+                            raise AssertionError(f"stop {name}: {answer.status} {await answer.text()}")
+                count += len(names)
+        return count
+
+
+@asynccontextmanager
+async def served(directory: Path, document: Mapping[str, object], **settings: object) -> AsyncIterator[Served]:
+    """Run the installed command until the block ends, on a unix socket and a loopback port; enter when it is ready.
+
+    ``settings`` are ``DOOGIE_PROXY_<NAME>``. Containers that are left are the caller's.
+    """
+    instance = "t" + uuid.uuid4().hex[:12]
+    INSTANCES.add(instance)
+    key, socket, log = directory / "signing.key", directory / "proxy.sock", directory / "proxy.log"
+    key.write_text("ab" * 32 + "\n")
+    key.chmod(0o600)
+    async with RecordingEngine(directory / "engine.sock", ENGINE_SOCKET) as recorder:
+        environment = {
+            "listen": f"unix://{socket},tcp://127.0.0.1:0",
+            "policy": write_yaml(directory / "policy.yaml", document),
+            "engine": f"unix://{recorder.path}",
+            "signing_key_file": key,
+            "instance": instance,
+            **settings,
+        }
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *doogie_proxy_command(),
+                "serve",
+                env={
+                    **os.environ,
+                    **{f"DOOGIE_PROXY_{name.upper()}": str(value) for name, value in environment.items()},
+                },
+                stdout=output,
+                stderr=output,
+            )
+        proxy = Served(instance, process, socket, log, recorder)
+        try:
+            await _ready(proxy)
+            yield proxy
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            code = await process.wait()
+        if code != 0:
+            raise AssertionError(f"the proxy ended with {code}: {log.read_text()[-2000:]}")
+
+
+async def _ready(proxy: Served) -> None:
+    async with asyncio.timeout(30), proxy.http() as http:
+        while True:
+            try:
+                async with http.get("http://proxy/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientConnectorError:
+                if proxy.process.returncode is not None:
+                    raise AssertionError(f"it does not start: {proxy.log.read_text()}") from None
+            await asyncio.sleep(0.05)
