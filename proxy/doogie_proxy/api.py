@@ -112,7 +112,7 @@ class Api:
             except (ProblemError, ImageRefusedError, web.HTTPException) as exc:
                 decision.write("refused", exc)
                 raise
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, ConnectionError):
                 decision.write("abandoned")
                 raise
             except Exception:
@@ -236,7 +236,7 @@ class Api:
             autoclose=False,  # the session answers a close itself; else it is cut off before it knows how it ended
             timeout=self._settings.close_timeout_s,
         )
-        if not ws.can_prepare(request):
+        if not _can_upgrade(ws, request):
             raise ProblemError(ProblemType.UPGRADE_REQUIRED, wanted)
         try:
             await server.hub.take_seat(session, takeover=request.query.get("takeover") == "1")
@@ -314,6 +314,13 @@ class Api:
         )
         image = rule.resolve(ImageRef.parse(identity.image)) if rule else None
         return rule is None or image is None or plan_hash(rule, image) != identity.plan
+
+
+def _can_upgrade(ws: web.WebSocketResponse, request: web.Request) -> bool:
+    try:
+        return bool(ws.can_prepare(request))
+    except ValueError:  # aiohttp takes it for granted that the headers of a handshake are ASCII
+        return False
 
 
 def _key(request: web.Request) -> Key:

@@ -13,7 +13,7 @@ from doogie_contract.channels import CloseCode
 from doogie_proxy.api import Api
 from doogie_proxy.audit import audit_file
 from doogie_proxy.configuration import Configuration
-from doogie_proxy.connection import Connection
+from doogie_proxy.connection import Connection, mend_requests
 from doogie_proxy.engine import Engine
 from doogie_proxy.http import finish_headers, guard
 from doogie_proxy.listen import listen
@@ -77,6 +77,7 @@ def _connections(runner: web.AppRunner, settings: Settings) -> Callable[[], Conn
     manager = runner.server
     if manager is None:
         raise RuntimeError("the runner is set up first")
+    mend_requests(manager)
     return lambda: Connection(
         manager,
         loop=asyncio.get_running_loop(),
@@ -86,6 +87,7 @@ def _connections(runner: web.AppRunner, settings: Settings) -> Callable[[], Conn
         max_line_size=settings.head_line_max_bytes,
         max_field_size=settings.head_line_max_bytes,
         max_headers=settings.head_lines_max,
+        auto_decompress=False,  # no encoded body is taken; and nothing that nobody reads is to be inflated
     )
 
 

@@ -1,20 +1,51 @@
-"""One HTTP connection: aiohttp's own, but for two things that it does not get right for us.
+"""One HTTP connection: aiohttp's own, but for three things that it does not get right for us.
 
 What its parser refuses is answered like every other refusal; aiohttp answers a malformed request itself, past the
-application: as text, with the names and versions of what serves, and a traceback in the log. And whoever is cancelled
-while it waits for room leaves the others alone.
+application: as text, with the names and versions of what serves, and a traceback in the log. What it would stumble over
+is mended before (``mend_requests``). And whoever is cancelled while it waits for room leaves the others alone.
 """
 
 import uuid
 from http import HTTPStatus
+from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemError, ProblemType
 
+VERSION = web.RequestKey("version", HttpVersion)
+"""Of HTTP, as the request has it."""
+SERVED_VERSIONS = (HttpVersion10, HttpVersion11)
+
 log = structlog.get_logger(__name__)
+
+
+def mend_requests(manager: web.Server) -> None:
+    """Have every request made so that the application decides on it, and not aiohttp before it.
+
+    ``Expect`` is taken out unless it is ``100-continue`` (RFC 9110 section 10.1.1 leaves us the choice): aiohttp
+    refuses others before any middleware runs, and trips over our signal, which misses a request's id. A version that is
+    not 1.0 or 1.1 is noted in ``VERSION`` for ``guard`` to refuse: aiohttp would serve it, and answer in that version.
+    """
+    make = manager.request_factory
+
+    def request(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+        version = message.version
+        if message.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
+            headers = CIMultiDict(message.headers)
+            headers.popall(hdrs.EXPECT)
+            message = message._replace(headers=CIMultiDictProxy(headers))
+        if version not in SERVED_VERSIONS:
+            message = message._replace(version=HttpVersion11, should_close=True)
+        made = make(message, *rest)
+        made[VERSION] = version
+        return made
+
+    manager.request_factory = request
 
 
 class Connection(web.RequestHandler):

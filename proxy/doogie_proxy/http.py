@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from doogie_contract.models import SERVER_NAME_PATTERN
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemDetail, ProblemError, ProblemType
+from doogie_proxy.connection import SERVED_VERSIONS, VERSION
 from doogie_proxy.engine import EngineFailure, EngineTimeout, EngineUnavailable, NoSuchImage
 from doogie_proxy.spec import ImageRefusedError
 
@@ -68,6 +69,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     headers: dict[str, str] = {}
     try:
+        _check_version(request)
         _check_target(request)
         _check_origin(request)
         return await handler(request)
@@ -192,6 +194,11 @@ def query_flags(request: web.Request, allowed: dict[str, str]) -> dict[str, str]
 def invalid(loc: str, msg: str) -> ProblemError:
     """An invalid-request about one place."""
     return ProblemError(ProblemType.INVALID_REQUEST, f"{loc}: {msg}", [ProblemDetail(loc=loc, msg=msg)])
+
+
+def _check_version(request: web.Request) -> None:
+    if request.get(VERSION, request.version) not in SERVED_VERSIONS:
+        raise ProblemError(ProblemType.BAD_REQUEST, "this is HTTP/1.1: end the request line with it")
 
 
 def _check_target(request: web.Request) -> None:

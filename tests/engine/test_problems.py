@@ -243,6 +243,9 @@ async def raw_until_closed(proxy: ProxyUnderTest, request: bytes) -> bytes:
         b"POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: p\r\nX: a\r\n folded\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /healthz HTTP/2.0\r\nHost: p\r\n\r\n",
+        b"GET /healthz HTTP/0.9\r\nHost: p\r\n\r\n",
+        b"GET /healthz\r\nHost: p\r\n\r\n",
     ],
 )
 async def test_what_is_no_http_request_is_a_bad_request_as_plain_as_the_rest(
@@ -257,6 +260,23 @@ async def test_head_line_above_the_limit_is_headers_too_large(strict: ProxyUnder
     answer = await raw_until_closed(strict, b"GET / HTTP/1.1\r\nHost: p\r\nX: " + b"x" * 9000 + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert problem_of(answer) == "headers-too-large"
+
+
+@pytest.mark.parametrize("expectation", ["miracles", "100-continue, miracles", "\xe9"])
+async def test_expectation_that_is_not_known_is_ignored(strict: ProxyUnderTest, expectation: str) -> None:
+    for target, status in (("/healthz", b"200"), ("/v1/policy", b"401"), ("/no", b"404")):
+        request = f"GET {target} HTTP/1.1\r\nHost: p\r\nExpect: {expectation}\r\n\r\n"
+        assert (await raw(strict, request.encode("latin-1"))).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+async def test_encoded_body_that_nobody_reads_is_not_decoded(
+    strict: ProxyUnderTest, encoding: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):  # the second is answered on the same connection
+        answer = await strict.call("POST", "/no", data=b"not encoded at all", headers={"Content-Encoding": encoding})
+        assert (answer.status, answer.problem) == (404, "not-found")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_half_sent_head_is_cut_after_the_idle_timeout(engine: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -493,6 +494,18 @@ async def test_what_is_known_before_the_upgrade_is_an_http_problem(proxy: ProxyU
         async with proxy.stdio("echo", token="wrong"):
             pass
     assert denied.value.status == 401
+
+
+@pytest.mark.parametrize("header", ["Sec-WebSocket-Key", "Sec-WebSocket-Version"])
+async def test_handshake_that_is_not_ascii_is_no_upgrade(proxy: ProxyUnderTest, header: str) -> None:
+    await proxy.start("echo", "echo-lines")
+    handshake = re.sub(f"({header}: )[^\r]*", "\\1\xe9", UPGRADE + KEY)
+    reader, writer = await asyncio.open_unix_connection(proxy.socket)
+    request = f"GET /v1/servers/echo/stdio HTTP/1.1\r\nHost: proxy\r\nAuthorization: Bearer {TOKEN}\r\n{handshake}\r\n"
+    writer.write(request.encode("latin-1"))
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 426 ")
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_client_that_detaches_is_not_logged_as_lost(proxy: ProxyUnderTest) -> None:
