@@ -40,7 +40,7 @@ from doogie_proxy.engine import (
 from doogie_proxy.identity import LABEL_INSTANCE, Identity, IdentityError, Keyring, same_spec, spec_mac
 from doogie_proxy.quotas import Quotas
 from doogie_proxy.server import Key, Server
-from doogie_proxy.spec import create_body
+from doogie_proxy.spec import ImageRefusedError, create_body
 from doogie_proxy.stdio import StdioHub
 
 T = TypeVar("T")
@@ -566,6 +566,8 @@ class Servers:
         async def body() -> None:
             try:
                 await operation
+            except (ProblemError, ImageRefusedError) as exc:
+                log.info("operation_refused", operation=what, error=str(exc))
             except EngineFailure as exc:
                 log.warning("operation_failed", operation=what, error=str(exc))
             except Exception:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import WSServerHandshakeError
+from structlog.testing import capture_logs
 
 from doogie_contract.channels import CloseCode
 from tests.support.harness import (
@@ -67,6 +68,28 @@ async def test_start_without_waiting_tells_at_once_what_can_be_known_at_once(pro
     assert again.status == 200
     other = await proxy.call("POST", "/v1/servers/box/start?wait=none", {"image": TOOLBOX, "args": ["cat"]})
     assert (other.status, other.problem) == (409, "spec-conflict")
+
+
+async def test_start_without_waiting_that_is_refused_after_all_is_no_failure(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule(max_running=1))) as proxy:
+        proxy.recorder.stall(before="/images/")  # so that both are under way
+        path = "/v1/servers/{}/start?wait=none"
+        with capture_logs() as logs:
+            asked = asyncio.gather(
+                *(proxy.call("POST", path.format(name), {"image": TOOLBOX, "args": ["sleep"]}) for name in ("a", "b"))
+            )
+            async with asyncio.timeout(20):
+                while sum("/images/" in request.path for request in proxy.recorder.requests) < 2:
+                    await asyncio.sleep(0.01)
+                proxy.recorder.resume()
+                assert [answer.status for answer in await asked] == [202, 202]
+                while not [log for log in logs if log["event"] == "operation_refused"]:
+                    await asyncio.sleep(0.01)
+        (refused,) = [log for log in logs if log["event"].startswith("operation_")]
+        assert (refused["log_level"], refused["operation"]) == ("info", "start")
+        assert refused["error"].startswith("quota-exceeded: rule toolbox allows 1 servers")
+        for name in ("a", "b"):
+            await proxy.stop(name)
 
 
 async def test_start_without_waiting_during_a_stop_starts_anew_after_it(proxy: ProxyUnderTest) -> None:
