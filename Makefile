@@ -29,7 +29,7 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test pytest check bench venv lock audit-surface redteam-table
+.PHONY: help demo down images test pytest check fuzz bench venv lock audit-surface redteam-table
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
@@ -56,6 +56,9 @@ test: ## set everything up and run every test; PYTEST="-k word" picks some
 pytest: venv images
 	docker compose --env-file .env --file tests/images/compose.yaml build
 	.venv/bin/pytest $(PYTEST)
+
+fuzz: venv ## send N=100000 requests that are mostly wrong to a proxy on the real engine; SEED=… repeats a run
+	.venv/bin/python -m tests.redteam.fuzz --count $(or $(N),100000) $(if $(SEED),--seed $(SEED))
 
 check: venv ## lint, types, import rules and the fast tests
 	.venv/bin/ruff check

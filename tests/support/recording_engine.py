@@ -30,6 +30,8 @@ class RecordingEngine:
         self._stall_before = ""
         self._flowing.set()
         self.requests: list[EngineRequest] = []
+        self.streams = 0
+        """How many of the open connections carry a container's stdio."""
         self._engine_socket = engine_socket
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -66,6 +68,11 @@ class RecordingEngine:
         """Break all connections, and with them what has not been let through; new ones are accepted."""
         for writer in self._writers:
             writer.transport.abort()
+
+    @property
+    def connections(self) -> int:
+        """How many connections of the proxy are open."""
+        return len(self._writers) // 2
 
     def about_containers(self) -> list[EngineRequest]:
         """What was asked of the engine that could change something, in order."""
@@ -113,7 +120,11 @@ class RecordingEngine:
             engine.write(head + body)
             await engine.drain()
             if headers.get("upgrade"):  # hijacked: from here on it is a stream
-                await self._copy(reader, engine)
+                self.streams += 1
+                try:
+                    await self._copy(reader, engine)
+                finally:
+                    self.streams -= 1
                 return
         if engine.can_write_eof():
             engine.write_eof()
