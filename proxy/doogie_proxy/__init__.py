@@ -10,7 +10,8 @@ A start request takes these hops, in this order::
     spec.py       builds the engine's create body, labels signed by identity.py (pure)
     engine.py     talks to the engine; the only module that knows aiodocker
 
-A byte of stdio: engine.py (raw attach) ↔ stdio.py (the hub of one server) ↔ sessions.py (one WebSocket).
+A byte of stdio: attachment.py (the raw stream) ↔ stdio.py (the hub of one server) ↔ sessions.py (one WebSocket).
+A reload: app.py, on SIGHUP → configuration.py reads policy_file.py, secrets and keys → api.py uses them from then on.
 """
 
 from importlib.metadata import version

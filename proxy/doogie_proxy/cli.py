@@ -16,7 +16,7 @@ from doogie_proxy import auth, log
 from doogie_proxy.admission import Denied, admit
 from doogie_proxy.app import serve as run_proxy
 from doogie_proxy.configuration import Configuration
-from doogie_proxy.engine import EngineFailure
+from doogie_proxy.engine_failures import EngineFailure
 from doogie_proxy.http import parse_json
 from doogie_proxy.listen import ListenError
 from doogie_proxy.policy import Policy

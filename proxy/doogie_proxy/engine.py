@@ -1,16 +1,7 @@
 """The engine adapter: the only module that knows aiodocker, and the only one that touches the Docker socket.
 
-aiodocker carries the ordinary calls. The attach streams are opened here by hand: aiodocker's ``Stream`` cannot
-half-close, hides what it has buffered and inspects the container on each attach. Every call has its own timeout and
-ends in a value or in one of::
-
-    EngineFailure
-    ├── EngineUnavailable   the socket refuses, or the connection broke
-    ├── EngineTimeout       no answer within the timeout
-    ├── NotFound            404: the container is gone (or, at its start, what it refers to)
-    ├── NoSuchImage         404 of an image
-    ├── EngineConflict      409: the name is taken, or a removal is under way
-    └── EngineError         any other refusal; its text is for the log, never for a client
+aiodocker carries the ordinary calls, ``attachment.py`` the attach streams. Every call has its own timeout, and ends in
+a value or in one of ``engine_failures.py``.
 """
 
 import asyncio
@@ -27,46 +18,19 @@ import aiodocker
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from doogie_proxy.multiplexed import Demultiplexer
+from doogie_proxy.attachment import Attachment, AttachRefusedError
+from doogie_proxy.engine_failures import (
+    EngineConflict,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    NoSuchImage,
+    NotFound,
+)
 from doogie_proxy.spec import ImageConfig
-
-READ_BYTES = 256 * 1024
-"""The most that one read takes from an attach stream."""
 
 _MIN_API = (1, 41)
 _ID_CHARS = frozenset("0123456789abcdef")
-
-
-class EngineFailure(Exception):  # noqa: N818  # the root of a tree whose leaves are named for what happened
-    """Something between the proxy and the engine went wrong; the text is for the log."""
-
-
-class EngineUnavailable(EngineFailure):
-    """The engine's socket refuses, or the connection broke."""
-
-
-class EngineTimeout(EngineFailure):
-    """The engine did not answer in time."""
-
-
-class NotFound(EngineFailure):
-    """The container is gone, or something that it refers to does not exist."""
-
-
-class NoSuchImage(EngineFailure):
-    """The image ``reference`` is not on the engine."""
-
-    def __init__(self, reference: str) -> None:
-        super().__init__(f"no image {reference}")
-        self.reference = reference
-
-
-class EngineConflict(EngineFailure):
-    """The name is taken, or the container is being removed."""
-
-
-class EngineError(EngineFailure):
-    """Any other refusal of the engine."""
 
 
 @dataclass(frozen=True)
@@ -94,49 +58,6 @@ class EngineEvent(NamedTuple):
 
     container_id: str
     action: Literal["die", "oom"]
-
-
-class Attachment:
-    """One stream of one container: written (stdin) or read (stdout, stderr). Raw bytes either way."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._demultiplexer = Demultiplexer()
-
-    async def read(self) -> list[memoryview]:
-        """The next payload pieces; empty at the end of the stream, however it came about."""
-        while True:
-            try:
-                data = await self._reader.read(READ_BYTES)
-            except OSError:
-                return []
-            if not data:
-                return []
-            if pieces := self._demultiplexer.feed(data):
-                return pieces
-
-    async def write(self, data: bytes | memoryview) -> None:
-        """Hand bytes to the engine; returns when the socket's buffer has room again.
-
-        Raises:
-            EngineUnavailable: the attachment is gone.
-        """
-        try:
-            await self._writer.drain()  # a write that was cancelled may have left the buffer full
-            self._writer.write(data)
-            await self._writer.drain()
-        except (OSError, RuntimeError) as exc:
-            raise EngineUnavailable(f"stdin attachment: {exc!r}") from exc
-
-    def write_eof(self) -> None:
-        """Half-close: EOF for the container's stdin where ``StdinOnce`` is set."""
-        if not self._writer.is_closing():
-            self._writer.write_eof()
-
-    def close(self) -> None:
-        """End the attachment; the container is not told."""
-        self._writer.close()
 
 
 class Engine:
@@ -336,20 +257,10 @@ class Engine:
         """
         api = await self._api_version()
         query = f"{stream}=1&stream={int(follow)}" + ("&logs=1" if logs else "")
-        request = (
-            f"POST /{api}/containers/{_checked(container_id)}/attach?{query} HTTP/1.1\r\n"
-            "Host: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
-        )
         async with self._call():
-            reader, writer = await asyncio.open_unix_connection(self._socket_path, limit=READ_BYTES)
-            try:
-                writer.write(request.encode())
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                _expect_stream(head)
-            except BaseException:
-                writer.close()
-                raise
-        return Attachment(reader, writer)
+            return await Attachment.open(
+                self._socket_path, f"/{api}/containers/{_checked(container_id)}/attach?{query}"
+            )
 
     def _container(self, container_id: str) -> aiodocker.containers.DockerContainer:
         return self._docker.containers.container(_checked(container_id))
@@ -373,7 +284,7 @@ def _failures() -> Iterator[None]:
     """The one place where foreign errors become ours."""
     try:
         yield
-    except aiodocker.DockerError as exc:
+    except (aiodocker.DockerError, AttachRefusedError) as exc:
         kinds = {404: NotFound, 409: EngineConflict, 900: EngineUnavailable}
         raise kinds.get(exc.status, EngineError)(f"engine answered {exc.status}: {exc.message}") from exc
     except TimeoutError as exc:
@@ -382,13 +293,6 @@ def _failures() -> Iterator[None]:
         raise EngineUnavailable(f"engine connection: {exc!r}") from exc
     except (HttpProcessingError, ValueError) as exc:
         raise EngineError(f"not an answer: {exc!r}") from exc
-
-
-def _expect_stream(head: str) -> None:
-    """Refuse what is not the beginning of a hijacked connection; mapped by ``_failures`` as any other answer."""
-    status = int(head.split(" ", 2)[1])
-    if status not in (101, 200):
-        raise aiodocker.DockerError(status, f"attach: {head.splitlines()[0]}")
 
 
 def _checked(container_id: str) -> str:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from doogie_contract.models import SERVER_NAME_PATTERN
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemDetail, ProblemError, ProblemType
 from doogie_proxy.connection import SERVED_VERSIONS, VERSION
-from doogie_proxy.engine import EngineFailure, EngineTimeout, EngineUnavailable, NoSuchImage
+from doogie_proxy.engine_failures import EngineFailure, EngineTimeout, EngineUnavailable, NoSuchImage
 from doogie_proxy.spec import ImageRefusedError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 from doogie_proxy.admission import Admitted
 from doogie_proxy.configuration import read_secrets
-from doogie_proxy.engine import Engine, EngineFailure, NoSuchImage, NotFound
+from doogie_proxy.engine import Engine
+from doogie_proxy.engine_failures import EngineFailure, NoSuchImage, NotFound
 from doogie_proxy.policy import Client, Mount, Policy, Rule
 from doogie_proxy.policy_file import ConfigurationError
 from doogie_proxy.references import ImageRef

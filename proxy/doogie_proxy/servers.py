@@ -27,16 +27,9 @@ from doogie_contract.channels import CloseCode
 from doogie_contract.models import ExitReason, ServerExit, StartRequest
 from doogie_contract.problems import ProblemError, ProblemType
 from doogie_proxy.admission import Admitted
-from doogie_proxy.engine import (
-    Attachment,
-    Engine,
-    EngineConflict,
-    EngineEvent,
-    EngineFailure,
-    EngineTimeout,
-    EngineUnavailable,
-    NotFound,
-)
+from doogie_proxy.attachment import Attachment
+from doogie_proxy.engine import Engine, EngineEvent
+from doogie_proxy.engine_failures import EngineConflict, EngineFailure, EngineTimeout, EngineUnavailable, NotFound
 from doogie_proxy.identity import LABEL_INSTANCE, Identity, IdentityError, Keyring, same_spec, spec_mac
 from doogie_proxy.quotas import Quotas
 from doogie_proxy.server import Key, Server

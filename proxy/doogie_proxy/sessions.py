@@ -15,7 +15,7 @@ from aiohttp import WSMsgType, web
 from doogie_contract import channels
 from doogie_contract.channels import Channel, ChannelError, CloseCode
 from doogie_contract.models import ServerExit
-from doogie_proxy.engine import EngineUnavailable
+from doogie_proxy.engine_failures import EngineUnavailable
 from doogie_proxy.stdio import Seat, StdioHub
 
 OUTPUT_CHUNK_BYTES = 256 * 1024

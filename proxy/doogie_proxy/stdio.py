@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 from doogie_contract.channels import CloseCode
 from doogie_contract.models import ServerExit
-from doogie_proxy.engine import Attachment, EngineUnavailable
+from doogie_proxy.attachment import Attachment
+from doogie_proxy.engine_failures import EngineUnavailable
 
 STDERR_RING_BYTES = 256 * 1024
 DRAIN_RESERVE_BYTES = 2 * 1024 * 1024

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from doogie_contract.models import ExitReason, ServerExit
-from doogie_proxy.engine import Attachment
+from doogie_proxy.attachment import Attachment
 from doogie_proxy.stdio import DRAIN_RESERVE_BYTES, StdioHub
 
 LIMIT = 1000
