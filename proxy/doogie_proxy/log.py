@@ -23,7 +23,11 @@ def formatter(format_: str) -> logging.Formatter:
     else:
         # Not the default one for people: it prints the values of local variables, tokens and environment among them.
         plain = structlog.dev.plain_traceback
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain))
+        # Every string as its repr, or a terminal would obey what a client or the engine has put into it.
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=plain, repr_native_str=True
+        )
+        processors.append(renderer)
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=processors)
 
 
