@@ -38,6 +38,7 @@ from doogie_proxy.configuration import Configuration
 from doogie_proxy.http import CLIENT, query_flags, read_model, server_name
 from doogie_proxy.identity import Identity
 from doogie_proxy.policy import Rule
+from doogie_proxy.quotas import Requests
 from doogie_proxy.references import ImageRef
 from doogie_proxy.server import Key, Server
 from doogie_proxy.servers import Servers
@@ -81,6 +82,7 @@ class Api:
         self._settings = settings
         self._configuration = configuration
         self._servers = servers
+        self._requests = Requests(settings.client_requests_max)
         self._tickets = Tickets(settings.ticket_ttl_s)
         self._streams: dict[Session, Caller] = {}
         self._openapi = ""
@@ -108,7 +110,8 @@ class Api:
             try:
                 decision.note(server=request.match_info.get("name"), peer_uid=peer_uid(request.transport))
                 self._let_in(operation, request)
-                response = await operation.handler(self, request)
+                with self._requests.counted(request[CLIENT]):
+                    response = await operation.handler(self, request)
             except (ProblemError, ImageRefusedError, web.HTTPException) as exc:
                 decision.write("refused", exc)
                 raise

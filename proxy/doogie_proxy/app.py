@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -15,8 +16,8 @@ from doogie_proxy.audit import audit_file
 from doogie_proxy.configuration import Configuration
 from doogie_proxy.connection import Connection, mend_requests
 from doogie_proxy.engine import Engine
-from doogie_proxy.http import finish_headers, guard
-from doogie_proxy.listen import listen
+from doogie_proxy.http import ALLOWED_HOSTS, finish_headers, guard
+from doogie_proxy.listen import TlsServer, listen, tls_context
 from doogie_proxy.policy_file import ConfigurationError
 from doogie_proxy.servers import Servers
 from doogie_proxy.settings import Settings
@@ -50,16 +51,21 @@ async def running(settings: Settings, configuration: Configuration) -> AsyncIter
     ):
         api = Api(settings, configuration, servers)
         app = web.Application(middlewares=[guard], client_max_size=settings.body_max_bytes)
+        app[ALLOWED_HOSTS] = settings.allowed_host_names
         app.add_routes(api.routes())
         app.on_response_prepare.append(finish_headers)
         # A client that goes away must not hold a seat; what it asked of Servers runs on (Servers._run).
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.shutdown_timeout_s)
         await runner.setup()
-        listening: list[asyncio.Server] = []
+        listening: list[asyncio.Server | TlsServer] = []
+        seats: list[set[asyncio.BaseProtocol]] = []
         try:
             urls = []
+            tls = tls_context(settings)
             for listener in settings.listeners:
-                server, url = await listen(_connections(runner, settings), listener)
+                seats.append(set())
+                factory = partial(Connection, _manager(runner), settings, seats[-1])
+                server, url = await listen(factory, listener, tls=tls, seats=seats[-1], settings=settings)
                 listening.append(server)
                 urls.append(url)
             log.info("listening", urls=urls, instance=settings.instance)
@@ -72,23 +78,11 @@ async def running(settings: Settings, configuration: Configuration) -> AsyncIter
             await runner.cleanup()
 
 
-def _connections(runner: web.AppRunner, settings: Settings) -> Callable[[], Connection]:
-    """What makes a connection of our own class for each that is accepted."""
-    manager = runner.server
-    if manager is None:
+def _manager(runner: web.AppRunner) -> web.Server:
+    if runner.server is None:
         raise RuntimeError("the runner is set up first")
-    mend_requests(manager)
-    return lambda: Connection(
-        manager,
-        loop=asyncio.get_running_loop(),
-        access_log=None,  # type: ignore[arg-type]  # None turns it off; guard logs the one line of a request
-        # Counts from the last answer, whatever trickles in: it ends idle connections and half-sent heads alike.
-        keepalive_timeout=settings.idle_timeout_s,
-        max_line_size=settings.head_line_max_bytes,
-        max_field_size=settings.head_line_max_bytes,
-        max_headers=settings.head_lines_max,
-        auto_decompress=False,  # no encoded body is taken; and nothing that nobody reads is to be inflated
-    )
+    mend_requests(runner.server)
+    return runner.server
 
 
 async def serve(settings: Settings, configuration: Configuration) -> None:

@@ -5,14 +5,12 @@ request ──► guard ──► router ──► api.py
 """
 
 import asyncio
-import ipaddress
 import json
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import hdrs, web
@@ -30,11 +28,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)
 PROBLEM = web.RequestKey("problem", str)
+ALLOWED_HOSTS = web.AppKey("allowed_hosts", frozenset[str])
 
 MAX_JSON_DEPTH = 8
 
 _PROBES = ("/healthz", "/readyz")  # asked every few seconds: logged at debug level
+_ONCE = (hdrs.AUTHORIZATION, hdrs.CONTENT_ENCODING, hdrs.ORIGIN, hdrs.UPGRADE)  # aiohttp sees to the others
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_.~/-]*")
+_HOST = re.compile(r"([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?", re.IGNORECASE)
 _JSON_CONTENT_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 _SERVER_NAME = re.compile(SERVER_NAME_PATTERN.removesuffix("$"))
 
@@ -209,6 +210,11 @@ def _check_target(request: web.Request) -> None:
             ProblemType.BAD_REQUEST,
             f"the target must be a plain path without percent-encoding; a server name matches {SERVER_NAME_PATTERN}",
         )
+    for name in _ONCE:
+        if len(request.headers.getall(name, ())) > 1:
+            raise ProblemError(ProblemType.BAD_REQUEST, f"{name} is given twice")
+    if request.headers.get(hdrs.UPGRADE, "websocket").lower() != "websocket":
+        raise ProblemError(ProblemType.BAD_REQUEST, "websocket is the only protocol to upgrade to")
 
 
 def _check_origin(request: web.Request) -> None:
@@ -217,19 +223,17 @@ def _check_origin(request: web.Request) -> None:
     if transport is None or not isinstance(transport.get_extra_info("sockname"), tuple):
         return  # a unix socket: no browser reaches it
     host = request.headers.get(hdrs.HOST, "")
-    if not _is_loopback(host):
-        raise ProblemError(ProblemType.HOST_NOT_ALLOWED, "Host must be a loopback address or localhost")
+    if _name_of(host) not in request.app[ALLOWED_HOSTS]:
+        raise ProblemError(ProblemType.HOST_NOT_ALLOWED, "Host is none of the names that the proxy answers to on TCP")
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
         raise ProblemError(ProblemType.HOST_NOT_ALLOWED, "Origin must be absent or this very host")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def _name_of(host: str) -> str | None:
+    """The name in a ``Host``, without the port, in lower case; None if it has not that form."""
+    match = _HOST.fullmatch(host)
+    return match[1].lower() if match else None
 
 
 def _problem_of_http(exc: web.HTTPException, request: web.Request) -> ProblemError:

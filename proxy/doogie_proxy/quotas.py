@@ -1,8 +1,8 @@
-"""How many servers a client may have at once, and how often it may start one."""
+"""How many servers a client may have at once, how often it may start one, and how much it may ask at once."""
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -65,6 +65,33 @@ class Quotas:
             yield
         finally:
             del self._starting[key]
+
+
+class Requests:
+    """The requests of each client that are under way, its streams among them.
+
+    Args:
+        most: of one client.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def counted(self, client: str) -> Iterator[None]:
+        """Count a request as long as it lasts.
+
+        Raises:
+            ProblemError: quota-exceeded.
+        """
+        if self._under_way[client] >= self._most:
+            raise _exceeded(f"{self._most} requests and streams are under way: wait for some to end")
+        self._under_way[client] += 1
+        try:
+            yield
+        finally:
+            self._under_way[client] -= 1
 
 
 def _exceeded(detail: str, retry_after_s: int | None = None) -> ProblemError:

@@ -185,8 +185,8 @@ def test_serve_refuses_an_invalid_policy_with_its_line(tmp_path: Path, policy: P
 def test_serve_refuses_a_listener_that_the_network_reaches(tmp_path: Path, policy: Path) -> None:
     result = served(tmp_path, policy, LISTEN="tcp://0.0.0.0:80")
     assert result.exit_code == 1
-    assert result.stderr.startswith("doogie-proxy: DOOGIE_PROXY_LISTEN: ")
-    assert "TCP is for loopback only" in result.stderr
+    assert result.stderr.startswith("doogie-proxy: Value error, DOOGIE_PROXY_LISTEN: ")
+    assert "0.0.0.0 is not loopback, and needs TLS client certificates" in result.stderr
 
 
 def test_serve_refuses_a_setting_it_does_not_know(tmp_path: Path, policy: Path) -> None:

@@ -5,13 +5,16 @@ from aiohttp import ClientConnectionResetError, web
 from aiohttp.test_utils import make_mocked_request
 from structlog.testing import capture_logs
 
-from doogie_proxy.http import guard
+from doogie_proxy.http import ALLOWED_HOSTS, guard
 
 
 async def test_client_that_goes_away_before_its_answer_is_no_internal_error() -> None:
     async def handler(_request: web.Request) -> web.Response:
         raise ClientConnectionResetError("Cannot write to closing transport")
 
+    app = web.Application()
+    app[ALLOWED_HOSTS] = frozenset({"localhost"})
+    request = make_mocked_request("GET", "/v1/servers", headers={"Host": "localhost"}, app=app)
     with capture_logs() as logs, pytest.raises(ConnectionResetError):
-        await guard(make_mocked_request("GET", "/v1/servers", headers={"Host": "localhost"}), handler)
+        await guard(request, handler)
     assert [(log["event"], log["status"]) for log in logs] == [("request", None)]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doogie_contract.models import SERVER_NAME_PATTERN
-from doogie_proxy.http import _PLAIN_PATH, _SERVER_NAME, _is_loopback
+from doogie_proxy.http import _PLAIN_PATH, _SERVER_NAME, _name_of
+from doogie_proxy.settings import Settings
 
 
 @given(st.from_regex(re.compile(SERVER_NAME_PATTERN, re.ASCII)) | st.text())
@@ -50,10 +51,10 @@ def test_a_target_is_not_anything_that_another_parser_might_normalise(path: str)
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "localhost:80", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8080", "127.9.9.9", "[::1]", "[::1]:80"],
+    ["localhost", "localhost:80", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:80"],
 )
 def test_a_tcp_listener_answers_to(host: str) -> None:
-    assert _is_loopback(host)
+    assert _name_of(host) in Settings().allowed_host_names
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,7 @@ def test_a_tcp_listener_answers_to(host: str) -> None:
         "[::1",
         "::1",
         "127.1",
+        "127.9.9.9",
         "2130706433",
         "0x7f.0.0.1",
         "localhost@evil.example",
@@ -80,4 +82,4 @@ def test_a_tcp_listener_answers_to(host: str) -> None:
     ],
 )
 def test_a_tcp_listener_does_not_answer_to(host: str) -> None:
-    assert not _is_loopback(host)
+    assert _name_of(host) not in Settings().allowed_host_names

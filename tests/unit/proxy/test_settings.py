@@ -41,7 +41,14 @@ def test_every_setting_has_a_default() -> None:
         "engine_timeout_s": 30.0,
         "reconnect_s": 1.0,
         "sweep_interval_s": 5.0,
+        "tls_cert_file": None,
+        "tls_key_file": None,
+        "tls_client_ca_file": None,
+        "allowed_hosts": "localhost,127.0.0.1,[::1]",
         "idle_timeout_s": 75.0,
+        "send_timeout_s": 30.0,
+        "connections_max": 512,
+        "client_requests_max": 256,
         "head_line_max_bytes": 8192,
         "head_lines_max": 64,
         "body_max_bytes": 256 * 1024,
@@ -69,10 +76,12 @@ def test_a_setting_is_taken_from_its_variable(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", ["LISTENER", "POLICY_FILE", "DEBUG", "", "LISTEN_", "ENGINE_TIMEOUT"])
 def test_an_unknown_variable_with_our_prefix_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     error = refusal(monkeypatch, **{name: "x"})
-    assert f"unknown setting {PREFIX}{name}; known: AUDIT_FILE, BODY_MAX_BYTES, BODY_TIMEOUT_S," in error
+    assert f"unknown setting {PREFIX}{name}; known: ALLOWED_HOSTS, AUDIT_FILE, BODY_MAX_BYTES," in error
 
 
-@pytest.mark.parametrize("name", ["URL", "TOKEN", "TOKEN_FILE"])
+@pytest.mark.parametrize(
+    "name", ["URL", "TOKEN", "TOKEN_FILE", "SERVER_CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"]
+)
 def test_the_clients_own_variables_are_let_be(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(PREFIX + name, "x")
     Settings()
@@ -88,6 +97,9 @@ def test_the_clients_own_variables_are_let_be(monkeypatch: pytest.MonkeyPatch, n
         ("BODY_MAX_BYTES", "1023"),
         ("BODY_MAX_BYTES", "256KiB"),
         ("BODY_TIMEOUT_S", ""),
+        ("CLIENT_REQUESTS_MAX", "0"),
+        ("CONNECTIONS_MAX", "0"),
+        ("SEND_TIMEOUT_S", "0"),
         ("CLOSE_TIMEOUT_S", "-0.1"),
         ("SHUTDOWN_TIMEOUT_S", "0"),
         ("TICKET_TTL_S", "nan"),
@@ -131,9 +143,11 @@ def test_the_path_of_the_engines_socket_is_taken_as_it_stands(monkeypatch: pytes
         ("tcp://127.8.8.8:1", TcpListener("127.8.8.8", 1)),
         ("tcp://localhost:80", TcpListener("127.0.0.1", 80)),
         ("tcp://[::1]:80", TcpListener("::1", 80)),
+        ("tcp://0.0.0.0:80", TcpListener("0.0.0.0", 80)),
+        ("tcp://proxy.example:80", TcpListener("proxy.example", 80)),
     ],
 )
-def test_a_listener_is_a_unix_socket_or_a_loopback_address(text: str, listener: UnixListener | TcpListener) -> None:
+def test_a_listener_is_a_unix_socket_or_a_tcp_address(text: str, listener: UnixListener | TcpListener) -> None:
     assert parse_listener(text) == listener
 
 
@@ -154,9 +168,24 @@ def test_a_listener_is_a_unix_socket_or_a_loopback_address(text: str, listener: 
         "tcp://2130706433:80",
     ],
 )
-def test_a_tcp_address_that_is_not_loopback_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="TCP is for loopback only"):
-        parse_listener(text)
+def test_a_tcp_address_that_is_not_loopback_needs_tls(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    assert "is not loopback, and needs TLS client certificates" in refusal(monkeypatch, LISTEN=text)
+    for name in ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"):
+        monkeypatch.setenv(PREFIX + name, "/etc/doogie/some.pem")
+    assert Settings().listeners == [parse_listener(text)]
+
+
+@pytest.mark.parametrize("names", [["CERT"], ["KEY"], ["CLIENT_CA"], ["CERT", "KEY"], ["CERT", "CLIENT_CA"]])
+def test_half_of_tls_is_refused(monkeypatch: pytest.MonkeyPatch, names: list[str]) -> None:
+    files = {f"TLS_{name}_FILE": "/etc/doogie/some.pem" for name in names}
+    assert "TLS needs DOOGIE_PROXY_TLS_CERT_FILE, _TLS_KEY_FILE and _TLS_CLIENT_CA_FILE" in refusal(
+        monkeypatch, **files
+    )
+
+
+def test_hosts_are_names_of_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + "ALLOWED_HOSTS", "proxy.example, PROXY")
+    assert Settings().allowed_host_names == {"proxy.example", "proxy"}
 
 
 @pytest.mark.parametrize(
@@ -195,9 +224,9 @@ def test_what_is_no_port_or_address_is_refused(text: str) -> None:
 
 
 @given(st.text() | st.text("tcp:/unx.0127[]@?#\\", max_size=24))
-def test_any_text_is_refused_or_a_listener_that_no_network_reaches(text: str) -> None:
+def test_any_text_is_refused_or_a_listener_that_no_network_reaches_in_the_clear(text: str) -> None:
     try:
-        listener = parse_listener(text)
+        [listener] = Settings(listen=text).listeners
     except ValueError:
         return
     if isinstance(listener, TcpListener):
@@ -211,6 +240,6 @@ def test_there_may_be_several_listeners(monkeypatch: pytest.MonkeyPatch) -> None
     assert Settings().listeners == [UnixListener(Path("/run/a.sock")), TcpListener("127.0.0.1", 80)]
 
 
-@pytest.mark.parametrize("listen", ["unix:///run/a.sock,", "unix:///run/a.sock,tcp://0.0.0.0:80", ","])
+@pytest.mark.parametrize("listen", ["unix:///run/a.sock,", "unix:///run/a.sock,tcp://0.0.0.0", ","])
 def test_one_bad_listener_is_enough_to_be_refused(monkeypatch: pytest.MonkeyPatch, listen: str) -> None:
     assert refusal(monkeypatch, LISTEN=listen).startswith("listen: ")
