@@ -13,6 +13,7 @@ import codecs
 import ipaddress
 import os
 import re
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -56,8 +57,9 @@ class ProxyClient:
     """The API of one proxy for one client. An async context manager; used outside of it, calls raise RuntimeError.
 
     Args:
-        url: ``unix:///path/to/proxy.sock``, or ``http://HOST:PORT`` where HOST is loopback.
+        url: ``unix:///path/to/proxy.sock``; ``http://HOST:PORT`` where HOST is loopback; ``https://HOST:PORT``.
         token: the client's bearer token. Never logged, never part of an error.
+        tls: for https: whom to trust, and the certificate to show. None: the system's authorities, and no certificate.
         timeout_s: longest wait for an answer; a ``stop`` waits twice its grace in addition.
 
     Raises:
@@ -67,12 +69,15 @@ class ProxyClient:
     ``InvalidName``. Calls may run concurrently; the number of connections is not limited.
     """
 
-    def __init__(self, url: str, token: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, token: str, *, tls: ssl.SSLContext | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
         self.url = url
         self._socket_path, self._base_url = _endpoint(url)
         if not re.fullmatch(r"[\x21-\x7e]+", token):
             raise ValueError("the token is empty or has characters that cannot stand in an HTTP header")
         self._headers = {"Authorization": f"Bearer {token}"}
+        self._tls = tls
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -83,15 +88,20 @@ class ProxyClient:
         ``DOOGIE_PROXY_URL``: default ``unix:///run/doogie/proxy.sock``. ``DOOGIE_PROXY_TOKEN_FILE``: a file holding the
         token. ``DOOGIE_PROXY_TOKEN``: the token itself, where there is no file; every process of the user can read it.
 
+        For https: ``DOOGIE_PROXY_SERVER_CA_FILE``: who signs the proxy's certificate; default: who the system trusts.
+        ``DOOGIE_PROXY_CLIENT_CERT_FILE`` and ``DOOGIE_PROXY_CLIENT_KEY_FILE``: what this client shows. All PEM.
+
         Raises:
             ValueError: neither variable gives a token, or a value is not usable.
-            OSError: the token file cannot be read.
+            OSError: a file cannot be read, or is not what it should be.
         """
         if token_file := environ.get("DOOGIE_PROXY_TOKEN_FILE"):
             token = Path(token_file).read_text().strip()
         elif not (token := environ.get("DOOGIE_PROXY_TOKEN", "")):
             raise ValueError("no token: set DOOGIE_PROXY_TOKEN_FILE to a file that holds it, or DOOGIE_PROXY_TOKEN")
-        return cls(environ.get("DOOGIE_PROXY_URL") or DEFAULT_URL, token, timeout_s=timeout_s)
+        url = environ.get("DOOGIE_PROXY_URL") or DEFAULT_URL
+        tls = _tls_of(environ) if url.startswith("https:") else None
+        return cls(url, token, tls=tls, timeout_s=timeout_s)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -102,7 +112,7 @@ class ProxyClient:
         connector = (
             aiohttp.UnixConnector(self._socket_path, limit=0)
             if self._socket_path is not None
-            else aiohttp.TCPConnector(limit=0)
+            else aiohttp.TCPConnector(limit=0, ssl=self._tls or True)
         )
         self._session = aiohttp.ClientSession(
             self._base_url,
@@ -293,17 +303,29 @@ def _path(name: str, *rest: str) -> str:
 
 def _endpoint(url: str) -> tuple[str | None, str]:
     """Split a proxy URL into (socket path or None, base URL for HTTP). Raises ValueError with what would be right."""
-    wanted = "expected unix:///path/to/proxy.sock or http://127.0.0.1:PORT"
+    wanted = "expected unix:///path/to/proxy.sock, http://127.0.0.1:PORT or https://HOST:PORT"
     parts = urlsplit(url)
     if parts.scheme == "unix":
         if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
             raise ValueError(f"{url!r} is not the URL of a unix socket: {wanted}")
         return parts.path, "http://proxy"
-    if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+    surplus = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in ("http", "https") or not parts.hostname or surplus:
         raise ValueError(f"{url!r} is not the URL of a proxy: {wanted}")
-    if not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError(f"{url!r} would send the token unencrypted to another machine: {wanted}")
-    return None, f"http://{parts.netloc}"
+    return None, f"{parts.scheme}://{parts.netloc}"
+
+
+def _tls_of(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """TLS as the environment says. Raises OSError, and ValueError for a certificate without its key."""
+    certificate, key = environ.get("DOOGIE_PROXY_CLIENT_CERT_FILE"), environ.get("DOOGIE_PROXY_CLIENT_KEY_FILE")
+    if bool(certificate) is not bool(key):
+        raise ValueError("set both DOOGIE_PROXY_CLIENT_CERT_FILE and DOOGIE_PROXY_CLIENT_KEY_FILE, or neither")
+    context = ssl.create_default_context(cafile=environ.get("DOOGIE_PROXY_SERVER_CA_FILE") or None)
+    if certificate:
+        context.load_cert_chain(certificate, key, password="")  # an encrypted key is an error, not a question
+    return context
 
 
 def _is_loopback(host: str) -> bool:

@@ -64,7 +64,11 @@ def connection(
     ctx: typer.Context,
     url: Annotated[
         str | None,
-        typer.Option(envvar="DOOGIE_PROXY_URL", help="unix:///path or http://127.0.0.1:PORT.", show_default=False),
+        typer.Option(
+            envvar="DOOGIE_PROXY_URL",
+            help="unix:///path, http://127.0.0.1:PORT or https://HOST:PORT.",
+            show_default=False,
+        ),
     ] = None,
     token_file: Annotated[
         str | None, typer.Option(envvar="DOOGIE_PROXY_TOKEN_FILE", help="File holding the token.", show_default=False)

@@ -322,8 +322,10 @@ async def test_more_than_a_hundred_connections_at_once_do_not_wait_for_each_othe
         "http://127.0.0.1:1/v1",
         "http://user@127.0.0.1:1",
         "http://proxy:8080",
+        "https://",
+        "https://proxy:8443/v1",
+        "https://user@proxy:8443",
         "http://192.0.2.1:8080",
-        "https://127.0.0.1:1",
         "tcp://127.0.0.1:1",
         "/run/doogie/proxy.sock",
         "",
@@ -334,8 +336,11 @@ def test_another_kind_of_url_is_refused_with_what_would_be_right(url: str) -> No
         ProxyClient(url, TOKEN)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.9.9.9:1/", "http://[::1]:1", "http://localhost:1"])
-def test_loopback_urls_are_taken(url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:1", "http://127.9.9.9:1/", "http://[::1]:1", "http://localhost:1", "https://proxy.example:8443"],
+)
+def test_urls_that_show_the_token_to_no_network_are_taken(url: str) -> None:
     assert repr(ProxyClient(url, TOKEN)) == f"ProxyClient({url!r})"
 
 
