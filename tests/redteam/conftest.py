@@ -10,9 +10,12 @@ from tests.support.harness import ProxyUnderTest, policy_document, proxy_under_t
 
 @pytest.fixture
 async def target(engine: str, tmp_path: Path) -> AsyncIterator[ProxyUnderTest]:
-    """A proxy with one strict rule, ``toolbox``: argument ``sleep``, environment variable ``GREETING``."""
+    """A proxy with one strict rule, ``toolbox``: argument ``sleep``, environment variable ``GREETING``.
+
+    It does not sweep while the test runs, so that all it asks of the engine is asked because of a request.
+    """
     rule = toolbox_rule(args={"patterns": ["sleep"]})
-    async with proxy_under_test(tmp_path, policy_document(rule)) as running:
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=3600) as running:
         yield running
 
 

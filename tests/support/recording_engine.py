@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +79,14 @@ class RecordingEngine:
     def about_containers(self) -> list[EngineRequest]:
         """What was asked of the engine that could change something, in order."""
         return [request for request in self.requests if request.method != "GET"]
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Fail when the engine is asked anything meanwhile, however harmless. For a proxy that does not sweep."""
+        before = len(self.requests)
+        yield
+        if asked := self.requests[before:]:
+            raise AssertionError(f"the engine was asked: {asked}")
 
     def creates(self) -> list[EngineRequest]:
         """The container creations."""
