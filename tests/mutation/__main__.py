@@ -9,6 +9,7 @@ that survivors.toml does not explain, when it explains one that does not survive
 """
 
 import argparse
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -16,6 +17,7 @@ import importlib.util
 import os
 import signal
 import sys
+import tempfile
 import time
 import tomllib
 import types
@@ -34,15 +36,21 @@ PACKAGE = "doogie_proxy"
 LEAST_KILLED_PERCENT = 95.0
 TIMEOUT_S = 60.0
 """For the tests of one mutant; unchanged, the slowest module's take a tenth of it. A mutant that hangs is killed."""
-IMPORTED_BEFORE = ("aiohttp", "jsonschema", "pydantic", "pydantic_settings", "pytest_asyncio", "ruamel.yaml", "structlog")
+UNUSED = ("aiohttp", "anyio", "cacheprovider", "threadexception", "unraisableexception")
+"""Plugins that take longer to load, or to collect garbage, than most mutants live."""
+IMPORTED_BEFORE = (
+    *("aiohttp", "jsonschema", "pydantic", "pydantic_settings", "ruamel.yaml", "structlog"),
+    *("_hypothesis_pytestplugin", "hypothesis.internal.conjecture.engine", "hypothesis.strategies"),
+    *("pytest_asyncio.plugin", "pytest_timeout"),
+)
 
 
 class Outcome(IntEnum):
-    """What became of a mutant, as the exit status of its process."""
+    """What became of a mutant, as the exit status of its process; any other is a defect here."""
 
-    KILLED = 0
-    SURVIVED = 1
-    STILLBORN = 2
+    KILLED = 10
+    SURVIVED = 11
+    STILLBORN = 12
 
 
 class Survivor(NamedTuple):
@@ -53,19 +61,25 @@ class Survivor(NamedTuple):
     change: str
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader):
+class _Finder(importlib.abc.MetaPathFinder):
     """Finds the mutant where the module would be."""
 
-    def __init__(self, module: str, path: Path, source: str) -> None:
-        super().__init__(module, str(path))
-        self._source = source
+    def __init__(self, loader: "_Loader") -> None:
+        self._loader = loader
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != self.name:
+        """Nothing, for every other module."""
+        if fullname != self._loader.name:
             return None
-        return importlib.util.spec_from_file_location(fullname, self.path, loader=self)
+        return importlib.util.spec_from_file_location(fullname, self._loader.path, loader=self._loader)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, module: str, path: Path, source: str) -> None:
+        super().__init__(module, str(path))
+        self._source = source
 
     def get_code(self, fullname: str) -> types.CodeType:
         return compile(self._source, self.path, "exec")
@@ -73,14 +87,16 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
 
 def main() -> int:
     """Run the mutants of the modules that are named, or of all."""
-    configured: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["doogie"]["mutation"]
+    configured: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["doogie"][
+        "mutation"
+    ]
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=main.__doc__)
     parser.add_argument("module", nargs="*", help=", ".join(configured))
     chosen = parser.parse_args().module or list(configured)
     hypothesis.settings.register_profile(
         "mutation",
         deadline=None,
-        max_examples=50,
+        max_examples=25,
         derandomize=True,
         database=None,
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],  # what fails need not be made small
@@ -89,6 +105,15 @@ def main() -> int:
     hypothesis.settings.load_profile("mutation")
     for name in IMPORTED_BEFORE:
         importlib.import_module(name)
+    with tempfile.TemporaryDirectory(prefix="doogie-mutation-") as compiled:
+        sys.pycache_prefix, sys.dont_write_bytecode = compiled, False
+        return _report(chosen, configured)
+
+
+def _report(chosen: list[str], configured: dict[str, list[str]]) -> int:
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     explained = _explained()
     survivors: set[Survivor] = set()
     killed = total = 0
@@ -120,7 +145,7 @@ def _run(module: str, tests: list[str], survivors: set[Survivor]) -> list[Outcom
     source = path.read_text(encoding="utf-8")
     if _try(module, path, Mutant(source, "", ""), files) != Outcome.SURVIVED:
         raise SystemExit(f"the tests of {module} fail without any mutation: run pytest {' '.join(files)}")
-    outcomes = []
+    outcomes: list[Outcome] = []
     for mutant in mutants(source):
         outcome = _try(module, path, mutant, files)
         if outcome != Outcome.STILLBORN:
@@ -158,13 +183,20 @@ def _be_tested(name: str, path: Path, mutant: Mutant, files: list[str]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         os.dup2(null, descriptor)
-    sys.meta_path.insert(0, _Finder(name, path, mutant.source))
+    sys.meta_path.insert(0, _Finder(_Loader(name, path, mutant.source)))
     try:
         importlib.import_module(name)
     except BaseException:  # noqa: BLE001  # a mutant may raise anything
         os._exit(Outcome.STILLBORN)
-    early = "ignore::pytest.PytestAssertRewriteWarning"  # what is imported before keeps its own assertions
-    options = ["-x", "-q", "-W", early, "--noconftest", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    options = [
+        "-x",
+        "-q",
+        "--assert=plain",
+        "--noconftest",
+        "--rootdir",
+        str(ROOT),
+        *(f"-pno:{name}" for name in UNUSED),
+    ]
     try:
         for file in files:
             if pytest.main([*options, file]) != pytest.ExitCode.OK:

@@ -14,14 +14,13 @@ and spoil each text that is no message. What is said to people (exceptions, f-st
 
 import ast
 import difflib
-import os
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.operators.operator import Operator
-from cosmic_ray.plugins import get_operator
+from cosmic_ray.mutating import mutate_code  # type: ignore[import-untyped]  # it ships no types, nor do the next two
+from cosmic_ray.operators.operator import Operator  # type: ignore[import-untyped]
+from cosmic_ray.plugins import get_operator  # type: ignore[import-untyped]
 
 OPERATORS = [
     "AddNot",
@@ -92,11 +91,17 @@ def _described(original: list[str], candidate: str) -> Mutant:
 
 def _shortened(before: str, after: str) -> tuple[str, str]:
     """Two versions of a line, with no more of what they share than shows where it is."""
-    start = len(os.path.commonprefix([before, after]))
-    end = len(os.path.commonprefix([before[start:][::-1], after[start:][::-1]]))
+    start = _common(before, after)
+    end = _common(before[start:][::-1], after[start:][::-1])
     cut, kept = max(start - 60, 0), max(end - 40, 0)
     lead, trail = "…" * bool(cut), "…" * bool(kept)
     return lead + before[cut : len(before) - kept] + trail, lead + after[cut : len(after) - kept] + trail
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((index for index, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _scope(lines: list[str], line: int) -> str:
@@ -136,11 +141,9 @@ def _sites(tree: ast.Module) -> Iterator[_Remove]:
     unspoken = _texts_left_alone(tree)
     of_types = {id(node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
     for node in ast.walk(tree):
-        yield from _elements(node)
-        if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Load) and id(node) not in of_types:
-            yield from (_pop(node.elts, index) for index in range(len(node.elts)))
+        if id(node) not in of_types:
+            yield from _elements(node)
         yield from _statements(node)
-        yield from _branches(node)
         for field, value in ast.iter_fields(node):
             children = list(value) if isinstance(value, list) else [value]
             for index, child in enumerate(children):
@@ -149,25 +152,31 @@ def _sites(tree: ast.Module) -> Iterator[_Remove]:
 
 
 def _elements(node: ast.AST) -> Iterator[_Remove]:
-    match node:
-        case ast.Dict():
-            for index in range(len(node.keys)):
-                yield lambda index=index: (node.keys.pop(index), node.values.pop(index))  # type: ignore[misc]  # both go
-        case ast.List(ctx=ast.Load()) | ast.Set():
-            for index in range(len(node.elts)):
-                yield _pop(node.elts, index)
-        case ast.Subscript(value=ast.Name(id="Annotated" | "Literal"), slice=ast.Tuple(elts=elements)):
-            for index in range(len(elements)):
+    if isinstance(node, ast.Dict):
+        for index in range(len(node.keys)):
+            yield lambda index=index: (node.keys.pop(index), node.values.pop(index))  # type: ignore[misc]  # both go
+    for elements in _lists(node):
+        for index, element in enumerate(elements):
+            if not isinstance(element, ast.keyword) or element.arg not in _SAID:
                 yield _pop(elements, index)
-        case ast.Call():
-            for index in range(len(node.args)):
-                yield _pop(node.args, index)
-            for index, keyword in enumerate(node.keywords):
-                if keyword.arg not in _SAID:
-                    yield _pop(node.keywords, index)
-        case ast.comprehension():
-            for index in range(len(node.ifs)):
-                yield _pop(node.ifs, index)
+
+
+def _lists(node: ast.AST) -> list[list[ast.expr] | list[ast.keyword]]:
+    """Those of the node's lists that may as well be shorter."""
+    match node:
+        case (
+            ast.List(ctx=ast.Load(), elts=elements) | ast.Tuple(ctx=ast.Load(), elts=elements) | ast.Set(elts=elements)
+        ):
+            return [elements]
+        case ast.Subscript(value=ast.Name(id="Annotated" | "Literal"), slice=ast.Tuple(elts=elements)):
+            return [elements]
+        case ast.Call(args=arguments, keywords=keywords):
+            return [arguments, keywords]
+        case ast.comprehension(ifs=conditions):
+            return [conditions]
+        case ast.BoolOp(values=operands) if len(operands) > 2:
+            return [operands]
+    return []
 
 
 def _statements(node: ast.AST) -> Iterator[_Remove]:
@@ -183,12 +192,6 @@ def _statements(node: ast.AST) -> Iterator[_Remove]:
             whole = isinstance(statement, ast.FunctionDef) and statement.name.startswith("__")
             if (isinstance(statement, _SIMPLE) and not said) or isinstance(statement, _COMPOUND) or whole:
                 yield _set(statements, index, ast.Pass())
-
-
-def _branches(node: ast.AST) -> Iterator[_Remove]:
-    if isinstance(node, ast.BoolOp) and len(node.values) > 2:
-        for index in range(len(node.values)):
-            yield _pop(node.values, index)
 
 
 def _replacements(node: object, unspoken: set[int]) -> Iterator[ast.expr]:
