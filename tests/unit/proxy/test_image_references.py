@@ -30,7 +30,7 @@ A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
         ("registry:5/a", "registry:5/a", None, None),
         ("registry.example.org./a", "registry.example.org./a", None, None),
         *((f"ab{joint}cd", f"ab{joint}cd", None, None) for joint in (".", "_", "__", "-", "---")),
-        *((f"a/ab{joint}cd", f"a/ab{joint}cd", None, None) for joint in (".", "_", "__", "-", "---")),
+        *((f"host/a/ab{joint}cd", f"host/a/ab{joint}cd", None, None) for joint in (".", "_", "__", "-", "---")),
         ("a__b/c.d-e---f", "a__b/c.d-e---f", None, None),
         ("a:" + "t" * 128, "a", "t" * 128, None),
     ],

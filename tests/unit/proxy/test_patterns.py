@@ -130,6 +130,10 @@ def test_what_is_no_pattern_is_told_with_the_reason() -> None:
         check_pattern("(")
 
 
+def test_a_pattern_that_was_checked_is_still_the_pattern() -> None:
+    assert check_pattern("a+") == "a+"
+
+
 def test_a_pattern_is_compiled_once() -> None:
     assert _compile("compiled once") is _compile("compiled once")
 
