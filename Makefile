@@ -29,7 +29,7 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test pytest check venv mutate lock audit-surface
+.PHONY: help demo down images test pytest check bench venv mutate lock audit-surface redteam-table
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
@@ -64,6 +64,9 @@ check: venv ## lint, types, import rules and the fast tests
 	.venv/bin/lint-imports
 	.venv/bin/pytest tests/unit
 
+bench: venv ## measure a round trip through the proxy beside the engine's own attach and `docker run -i`
+	.venv/bin/python -m bench.stdio
+
 venv: .venv/ready ## make the development environment in .venv, or renew it
 
 .venv/ready: requirements-dev.lock contract/pyproject.toml proxy/pyproject.toml chat_client/pyproject.toml
@@ -78,6 +81,9 @@ mutate: venv ## mutation testing of what decides (half an hour, no engine); MODU
 
 lock: ## write the lock files anew; `make lock UPGRADE=1` takes the newest of everything
 	deploy/lock.sh $(if $(UPGRADE),--upgrade)
+
+redteam-table: ## write which test shows which attack to fail into docs/security.md
+	@$(PYTHON) -m tests.redteam.checklist docs/security.md
 
 audit-surface: ## count the source lines that must be read to trust the proxy
 	@$(PYTHON) deploy/audit_surface.py

@@ -4,7 +4,8 @@
 # That group's number differs from host to host and Compose cannot look it up; so the container starts as root with
 # nothing but SETUID, SETGID and SETPCAP, looks, and gives all of it up before the first line of Python runs. What
 # runs has uid 10000, no capability, none to be had, and no-new-privileges. An operator who knows the number starts
-# the container as `user: 10000:10000` with `group_add` and no capability at all; there is nothing to give up then.
+# the container as `user: 10000:10000` with `group_add` and no capability at all (deploy/compose.production.yaml does);
+# there is nothing to give up then.
 set -eu
 
 uid=10000 shared_gid=10002

@@ -58,7 +58,7 @@ class ProxyClient:
     Args:
         url: ``unix:///path/to/proxy.sock``, or ``http://HOST:PORT`` where HOST is loopback.
         token: the client's bearer token. Never logged, never part of an error.
-        timeout_s: longest wait for an answer; a ``stop`` waits its grace in addition.
+        timeout_s: longest wait for an answer; a ``stop`` waits twice its grace in addition.
 
     Raises:
         ValueError: another kind of URL, or a token that cannot stand in a header.
@@ -146,8 +146,9 @@ class ProxyClient:
 
         ``grace_s``: from SIGTERM to SIGKILL, at most 300; None: the rule's own.
         """
-        # Without a grace of ours the rule's applies, whose length is not known here; 300 is the most it can be.
-        timeout_s = self._timeout_s + (300 if grace_s is None else grace_s)
+        # Where the server can see end-of-file it gets the grace twice, after that and after SIGTERM. Without a grace
+        # of ours the rule's applies, whose length is not known here; 300 is the most it can be.
+        timeout_s = self._timeout_s + 2 * (300 if grace_s is None else grace_s)
         return await self._call(
             "POST", _path(name, "stop"), ServerStatus, body=StopRequest(grace_s=grace_s), timeout_s=timeout_s
         )

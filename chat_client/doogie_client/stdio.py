@@ -4,7 +4,7 @@
     close_stdin() ► channel 255 ┼── WebSocket ──┼─ channel 2 ──► stderr_tail     (both: receive())
                                 └────────────────┴─ channel 3 ──► exit
 
-There is no task and no queue in here: a read pulls from the WebSocket, and a caller who does not read makes the
+There is no queue in here: a read pulls from the WebSocket, and a caller who does not read makes the
 proxy stop reading, which makes the server block on a full pipe. Writes return when the transport has taken the bytes.
 """
 
@@ -164,7 +164,10 @@ class StdioStream:
             raise self._why_closed()
         try:
             with foreign_errors(self._where):
-                await self._socket.send_bytes(message)
+                # aiohttp has all senders wait for one future, and would cancel it with this one: the next write, and
+                # the detach, would end in a CancelledError that nobody asked for. Since
+                # https://github.com/aio-libs/aiohttp/pull/12307, which takes a connection to have one task.
+                await asyncio.shield(asyncio.ensure_future(self._socket.send_bytes(message)))
         except ProxyUnavailable as exc:
             raise self._why_closed() from exc
 

@@ -2,7 +2,7 @@
 # Makes this machine able to run `make demo` or `make test`. Changes nothing where everything is there.
 #
 #   bootstrap.sh demo    an engine that answers, Compose, Buildx, base images to build from
-#   bootstrap.sh test    the same, and a Python with venv
+#   bootstrap.sh test    the same, a Python with venv, and systemd-analyze
 #
 # It says what is missing and what it will install before it does. BOOTSTRAP=0 forbids installing: it then lists what
 # is missing, and fails. What it finds out about base images and the build's network goes to .env, which Compose
@@ -47,7 +47,10 @@ missing_parts() {
   engine_answers || echo engine
   compose_is_recent || echo compose
   docker buildx version >/dev/null 2>&1 || echo buildx
-  if [ "$goal" = test ]; then python_is_usable || echo python; fi
+  if [ "$goal" = test ]; then
+    python_is_usable || echo python
+    command -v systemd-analyze >/dev/null || echo systemd
+  fi
 }
 
 describe() {
@@ -56,6 +59,7 @@ describe() {
     compose) echo "Docker Compose 2.20 or newer: brings up the stack" ;;
     buildx) echo "Docker Buildx: builds the images" ;;
     python) echo "Python 3.11 or newer with venv: runs the tests" ;;
+    systemd) echo "systemd-analyze: checks the proxy's unit (nothing of systemd has to run)" ;;
   esac
 }
 

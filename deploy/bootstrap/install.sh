@@ -40,6 +40,7 @@ install_parts() {
       compose) install_plugin docker-compose docker-compose-plugin docker-compose-v2 "docker-compose>=2.20" ;;
       buildx) install_plugin docker-buildx docker-buildx-plugin docker-buildx ;;
       python) install_packages python3-venv ;;
+      systemd) install_packages systemd ;;
     esac
   done
 }
@@ -56,6 +57,8 @@ start_engine() {
     as_root systemctl start docker
   else
     say "starting the engine: dockerd, which logs to /var/log/dockerd.log (this machine has no systemd)"
+    forget_old_pid /var/run/docker.pid dockerd
+    forget_old_pid /var/run/docker/containerd/containerd.pid containerd
     as_root setsid --fork sh -c 'exec dockerd >>/var/log/dockerd.log 2>&1 </dev/null'
   fi
   for _ in $(seq 120); do
@@ -63,6 +66,14 @@ start_engine() {
     sleep 0.5 # between two looks, for a minute at most
   done
   die "the engine does not answer after a minute: $(why_not)"
+}
+
+# Without systemd nothing empties /run when a machine starts. dockerd would take whatever process now has the number
+# for its predecessor, and not start; and what it takes for its containerd it would even end.
+forget_old_pid() {
+  local file=$1 program=$2 pid
+  pid=$(cat "$file" 2>/dev/null) || return 0
+  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != "$program" ]; then as_root rm -f "$file"; fi
 }
 
 # A plugin of the docker command: this distribution's package if it has one (newest naming first), else Debian 13's.

@@ -3,6 +3,7 @@
 ``OPERATIONS`` is the one table of them: the router and ``/openapi.json`` are both made from it.
 """
 
+import asyncio
 import json
 import re
 import time
@@ -33,7 +34,6 @@ from doogie_proxy.admission import Admitted, Denied, admit, plan_hash
 from doogie_proxy.audit import Decision
 from doogie_proxy.auth import Caller, Tickets, caller_of_token, peer_uid
 from doogie_proxy.configuration import Configuration
-from doogie_proxy.engine import EngineFailure
 from doogie_proxy.http import CLIENT, query_flags, read_model, server_name
 from doogie_proxy.identity import Identity
 from doogie_proxy.policy import Rule
@@ -108,14 +108,13 @@ class Api:
                 decision.note(server=request.match_info.get("name"), peer_uid=peer_uid(request.transport))
                 self._let_in(operation, request)
                 response = await operation.handler(self, request)
-            except ProblemError as exc:
+            except (ProblemError, ImageRefusedError, web.HTTPException) as exc:
                 decision.write("refused", exc)
                 raise
-            except ImageRefusedError as exc:
-                decision.note(why=[str(exc)])
-                decision.write("refused")
+            except asyncio.CancelledError:
+                decision.write("abandoned")
                 raise
-            except EngineFailure:
+            except Exception:
                 decision.write("failed")
                 raise
             if operation.audited:
@@ -200,6 +199,7 @@ class Api:
             headers={hdrs.CONTENT_TYPE: "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
         )
         await response.prepare(request)
+        request[DECISION].write("allowed")
         offset = hub.stderr.end
         await response.write(hub.stderr.tail_lines(tail))
         while request.query.get("follow") == "1":
@@ -241,6 +241,8 @@ class Api:
             await server.hub.take_seat(session, takeover=request.query.get("takeover") == "1")
         except StdioBusyError:
             raise ProblemError(ProblemType.STDIO_BUSY, "another session is attached; ?takeover=1 ends it") from None
+        if self.shutting_down:  # since it was let in
+            session.evict(CloseCode.SERVICE_RESTART, "the proxy is restarting: come back")
         request[DECISION].write("allowed")
         self._streams[session] = request[CALLER]
         begun = time.monotonic()
@@ -411,7 +413,7 @@ OPERATIONS = (
         Api.stdio,
         "A server's stdio as a WebSocket; see docs/protocol.md",
         {101: "websocket"},
-        (ProblemType.NOT_FOUND, ProblemType.STDIO_BUSY, ProblemType.UPGRADE_REQUIRED),
+        (ProblemType.NOT_FOUND, ProblemType.STDIO_BUSY, ProblemType.UPGRADE_REQUIRED, ProblemType.ENGINE_UNAVAILABLE),
         query={"takeover": "[01]", "ticket": "[A-Za-z0-9_-]{1,128}"},
     ),
     Operation(

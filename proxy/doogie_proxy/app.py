@@ -94,7 +94,7 @@ async def serve(settings: Settings, configuration: Configuration) -> None:
 
     Raises:
         ListenError: an address is taken, or cannot be bound.
-        OSError: the audit file cannot be opened.
+        ConfigurationError: the audit file cannot be opened.
     """
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

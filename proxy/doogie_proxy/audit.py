@@ -19,8 +19,10 @@ from doogie_contract.problems import ProblemError
 from doogie_proxy.identity import Keyring
 from doogie_proxy.log import AUDIT_LOGGER, formatter
 from doogie_proxy.policy import Rule
+from doogie_proxy.policy_file import ConfigurationError
 
-Outcome = Literal["allowed", "refused", "failed"]
+Outcome = Literal["allowed", "refused", "failed", "abandoned"]
+"""``abandoned``: the caller went away before it was answered. A start that was admitted by then is carried out."""
 
 log = structlog.get_logger(AUDIT_LOGGER)
 
@@ -48,14 +50,16 @@ class Decision:
             mounts=request.mounts,
         )
 
-    def write(self, outcome: Outcome, problem: ProblemError | None = None) -> None:
+    def write(self, outcome: Outcome, refusal: Exception | None = None) -> None:
         """The line; a second call does nothing."""
         if self._written:
             return
         self._written = True
-        if problem is not None:
-            why = [f"{error.loc}: {error.msg}" for error in problem.errors] or [problem.detail]
-            self.note(problem=problem.type.slug, why=why)
+        if isinstance(refusal, ProblemError):
+            why = [f"{error.loc}: {error.msg}" for error in refusal.errors] or [refusal.detail]
+            self.note(problem=refusal.type.slug, why=why)
+        elif refusal is not None:
+            self.note(why=[str(refusal)])
         log.info("audit", outcome=outcome, **self._facts)
 
 
@@ -64,15 +68,19 @@ def audit_file(path: Path | None) -> Iterator[None]:
     """Copy the audit log to a file, from a thread of its own; one that is rotated away is opened anew.
 
     Raises:
-        OSError: it cannot be opened.
+        ConfigurationError: it cannot be opened.
     """
     if path is None:
         yield
         return
+    try:
+        file = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+    except OSError as exc:
+        raise ConfigurationError([f"audit file: {exc}"]) from exc
     queue: Queue[Any] = Queue()
     to_queue = logging.handlers.QueueHandler(queue)
     to_queue.setFormatter(formatter("json"))
-    listener = logging.handlers.QueueListener(queue, logging.handlers.WatchedFileHandler(path, encoding="utf-8"))
+    listener = logging.handlers.QueueListener(queue, file)
     logging.getLogger(AUDIT_LOGGER).addHandler(to_queue)
     listener.start()
     try:
@@ -80,5 +88,4 @@ def audit_file(path: Path | None) -> Iterator[None]:
     finally:
         logging.getLogger(AUDIT_LOGGER).removeHandler(to_queue)
         listener.stop()
-        for handler in listener.handlers:
-            handler.close()
+        file.close()

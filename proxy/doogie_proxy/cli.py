@@ -75,7 +75,9 @@ def serve() -> None:
     log.configure(settings.log_level, settings.log_format)
     try:
         uvloop.run(run_proxy(settings, configuration))
-    except (ListenError, OSError) as exc:
+    except ConfigurationError as exc:
+        _fail(*exc.lines)
+    except ListenError as exc:
         _fail(str(exc))
 
 

@@ -1,7 +1,8 @@
-"""One HTTP connection. aiohttp's own, but what its parser refuses is answered like every other refusal.
+"""One HTTP connection: aiohttp's own, but for two things that it does not get right for us.
 
-aiohttp answers a malformed request itself, past the application: as text, with the names and versions of what serves,
-and a traceback in the log.
+What its parser refuses is answered like every other refusal; aiohttp answers a malformed request itself, past the
+application: as text, with the names and versions of what serves, and a traceback in the log. And whoever is cancelled
+while it waits for room leaves the others alone.
 """
 
 import uuid
@@ -50,3 +51,14 @@ class Connection(web.RequestHandler):
             self.transport.write(head.encode() + body)
         self.transport.close()
         raise ConnectionError(problem.detail) from exc
+
+    async def _drain_helper(self) -> None:
+        """Wait until the transport has room.
+
+        aiohttp makes everyone wait for one future, and a task that is cancelled there cancels it for all who come
+        later: a session that was ended while its client did not read would be cut off without its close code. Since
+        https://github.com/aio-libs/aiohttp/pull/12307, which takes a connection to have one task.
+        """
+        if self._drain_waiter is not None and self._drain_waiter.cancelled():
+            self._drain_waiter = None
+        await super()._drain_helper()

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import aiodocker
 import aiohttp
@@ -89,11 +89,11 @@ class Container:
         return self.status in ("running", "paused", "restarting")
 
 
-@dataclass(frozen=True)
-class Death:
-    """An engine event: the container's process ended."""
+class EngineEvent(NamedTuple):
+    """The container's process ended, or the kernel killed one of its processes for want of memory."""
 
     container_id: str
+    action: Literal["die", "oom"]
 
 
 class Attachment:
@@ -242,7 +242,7 @@ class Engine:
 
     async def stop(self, container_id: str, *, grace_s: int) -> None:
         """SIGTERM, and SIGKILL after ``grace_s``; returns when the process is gone, at once if it was."""
-        async with self._call(extra_s=grace_s):
+        async with self._call(timeout_s=self._timeout_s + grace_s):
             await self._container(container_id).stop(t=grace_s, timeout=None)
 
     async def remove(self, container_id: str) -> None:
@@ -259,13 +259,13 @@ class Engine:
             except NotFound:
                 return
 
-    async def inspect(self, container_id: str) -> Container:
+    async def inspect(self, container_id: str, *, timeout_s: float | None = None) -> Container:
         """What the engine says of one container now.
 
         Raises:
             NotFound: it is gone.
         """
-        async with self._call():
+        async with self._call(timeout_s=timeout_s):
             raw = await self._container(container_id).show()
         state = raw["State"]
         return Container(
@@ -294,20 +294,20 @@ class Engine:
             )
         return next((container.id for container in containers), None)
 
-    async def deaths(self, label: str, *, since: float) -> AsyncIterator[Death]:
-        """The ``die`` events of containers that carry ``label``, from ``since`` (Unix time) on; ends with the stream.
+    async def events(self, label: str, *, since: float) -> AsyncIterator[EngineEvent]:
+        """The ``die`` and ``oom`` events of containers with ``label``, from ``since`` (Unix time) to the stream's end.
 
         Raises:
             EngineUnavailable: the stream could not be opened, or broke.
         """
         subscriber = self._docker.events.subscribe(create_task=False)  # type: ignore[no-untyped-call]  # aiodocker's
-        filters = json.dumps({"type": ["container"], "event": ["die"], "label": [label]})
+        filters = json.dumps({"type": ["container"], "event": ["die", "oom"], "label": [label]})
         stream = asyncio.create_task(
             self._docker.events.run(since=str(int(since)), filters=filters), name="engine events"
         )
         try:
             while (event := await subscriber.get()) is not None:
-                yield Death(str(event["Actor"]["ID"]))
+                yield EngineEvent(str(event["Actor"]["ID"]), event["Action"])
             with _failures():
                 await stream
         finally:
@@ -361,10 +361,10 @@ class Engine:
         return str(self._docker.api_version)
 
     @asynccontextmanager
-    async def _call(self, *, extra_s: float = 0) -> AsyncIterator[None]:
+    async def _call(self, *, timeout_s: float | None = None) -> AsyncIterator[None]:
         """Bound one call in time and map every failure of it."""
         with _failures():
-            async with asyncio.timeout(self._timeout_s + extra_s):
+            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
                 yield
 
 

@@ -84,6 +84,8 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (EngineFailure, ImageRefusedError) as exc:
         problem = problem_of_failure(exc)
         log.warning("engine_failure", error=str(exc))
+    except ConnectionError:
+        raise  # the client is gone: no one to answer, and no error of ours; aiohttp lets go of the connection
     except Exception:
         problem = ProblemError(ProblemType.INTERNAL_ERROR, "please report it with the proxy's log of this request_id")
         log.exception("internal_error")

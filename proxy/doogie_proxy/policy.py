@@ -31,15 +31,8 @@ MAX_LEASE_S = 10**9
 _SIZE = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB)")
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NEVER_MOUNTED = (
-    "/boot",
-    "/dev",
-    "/etc",
-    "/proc",
-    "/run",
-    "/sys",
-    "/var/lib/containerd",
-    "/var/lib/docker",
-    "/var/run",
+    *("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys"),
+    *("/var/lib/containerd", "/var/lib/docker", "/var/run"),
 )
 """Whoever can read or write these owns the host. Neither they nor what holds or is in them can be mounted."""
 

@@ -31,11 +31,15 @@ class Quotas:
         Raises:
             ProblemError: quota-exceeded; says which, and where it is a matter of waiting, how long.
         """
-        running = {server.key: server.identity.rule for server in servers if server.exit is None} | self._starting
+        taken = (server for server in servers if server.exit is None or len(server.hub.stdout))
+        running = {server.key: server.identity.rule for server in taken} | self._starting
         rules = [rule for other, rule in running.items() if other.client == key.client and other != key]
         of_rule = admitted.rule.max_running
         if len(rules) >= admitted.client.max_running:
-            raise _exceeded(f"{len(rules)} servers run, of at most {admitted.client.max_running}: stop one first")
+            raise _exceeded(
+                f"{len(rules)} servers run, or hold output that nobody has read, of at most "
+                f"{admitted.client.max_running}: stop one first"
+            )
         if of_rule is not None and rules.count(admitted.rule.name) >= of_rule:
             raise _exceeded(f"rule {admitted.rule.name} allows {of_rule} servers at once: stop one first")
         starts, now = self._starts.setdefault(key.client, deque()), time.monotonic()

@@ -29,11 +29,10 @@ class Server:
     end_reason: ExitReason | None = None
     """Why we are ending it; None while it runs, or when it ended by itself."""
     exit: ServerExit | None = None
-    died: asyncio.Event = field(default_factory=asyncio.Event)
     streams: asyncio.Task[None] | None = None
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    lost: bool = False
-    """The engine went away under the attachments."""
+    oom: asyncio.Event = field(default_factory=asyncio.Event)
+    """The engine told that a process of it was killed for want of memory."""
 
     @property
     def key(self) -> Key:

@@ -31,7 +31,9 @@ from doogie_proxy.engine import (
     Attachment,
     Engine,
     EngineConflict,
+    EngineEvent,
     EngineFailure,
+    EngineTimeout,
     EngineUnavailable,
     NotFound,
 )
@@ -44,6 +46,12 @@ from doogie_proxy.stdio import StdioHub
 T = TypeVar("T")
 
 STDERR_TAIL_BYTES = 4096
+KILLED = 128 + signal.SIGKILL
+"""The exit code of a process that SIGKILL ended."""
+OOM_EVENT_TIMEOUT_S = 0.05
+"""How long an end by SIGKILL waits for the engine to say that it was for want of memory."""
+PROBE_TIMEOUT_S = 5.0
+"""How long a living container may take to be inspected while its output is stalled."""
 STREAM_END_TIMEOUT_S = 2.0
 """How long a dead container's last output may take to arrive."""
 
@@ -265,11 +273,9 @@ class Servers:
         grace_s = server.identity.lifetime.stop_grace_s if grace_s is None else grace_s
         server.end_reason = reason
         server.hub.drain()
-        if server.hub.can_half_close:
+        if server.hub.can_half_close and server.streams is not None:
             server.hub.close_stdin()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await server.died.wait()
+            await asyncio.wait([server.streams], timeout=grace_s)  # they end with it, also when no event is followed
         with suppress(NotFound):
             await self._engine.stop(server.container.id, grace_s=grace_s)
         await self._finish(server)
@@ -286,7 +292,7 @@ class Servers:
         async with server.finishing:
             if server.exit is not None:
                 return
-            code, oom, finished_at = None, False, datetime.now(UTC)
+            code, finished_at = None, datetime.now(UTC)
             try:
                 container = await self._engine.inspect(server.container.id)
             except NotFound:
@@ -296,18 +302,16 @@ class Servers:
                     return
                 server.container = container
                 code, finished_at = container.exit_code, container.finished_at or finished_at
-                oom = container.oom_killed and code == 128 + signal.SIGKILL
-                reason = ExitReason.OOM if oom else ExitReason.EXITED
+                reason = ExitReason.OOM if await _ran_out_of_memory(server) else ExitReason.EXITED
             if server.streams is not None:
                 await asyncio.wait([server.streams], timeout=STREAM_END_TIMEOUT_S)
             server.exit = ServerExit(
-                reason=reason if oom else server.end_reason or reason,
+                reason=reason if reason is ExitReason.OOM else server.end_reason or reason,
                 code=code,
                 signal=_signal_name(code),
                 finished_at=finished_at,
                 stderr_tail=server.hub.stderr.tail(STDERR_TAIL_BYTES).decode(errors="replace"),
             )
-            server.died.set()
             server.hub.finish(server.exit)
             log.info("server_exited", **server.names(), reason=server.exit.reason.value, code=code)
 
@@ -343,7 +347,7 @@ class Servers:
             await self._finish(server)
         finally:
             if server.exit is None:
-                server.lost = True  # the sweep attaches again
+                server.hub.lost = True  # the sweep attaches again
                 server.hub.evict(CloseCode.ENGINE_LOST, "the engine went away")
 
     # ── the engine's side of the story ───────────────────────────────────────────────────────────
@@ -361,16 +365,24 @@ class Servers:
                 shortcomings = await self._engine.shortcomings()
                 await self._sweep()
                 self._set_not_ready(shortcomings)
-                async for death in self._engine.deaths(self._label, since=since):
+                async for event in self._engine.events(self._label, since=since):
                     for server in self._servers.values():
-                        if server.container.id == death.container_id:
-                            self._spawn("finish", self._finish(server))
+                        if server.container.id == event.container_id:
+                            self._hear(server, event)
             except EngineFailure as exc:
                 log.warning("engine_away", error=str(exc))
             else:
                 log.warning("engine_away", error="the event stream ended")
             self._set_not_ready(["the engine cannot be reached"])
             await asyncio.sleep(self._reconnect_s)
+
+    def _hear(self, server: Server, event: EngineEvent) -> None:
+        if event.action == "die":
+            self._spawn("finish", self._finish(server))
+            return
+        server.oom.set()
+        if server.exit is not None and server.exit.reason is ExitReason.EXITED and server.exit.code == KILLED:
+            server.exit = server.exit.model_copy(update={"reason": ExitReason.OOM})  # it was told late
 
     def _set_not_ready(self, reasons: list[str]) -> None:
         if reasons != self._not_ready:
@@ -395,8 +407,10 @@ class Servers:
         for container_id, server in tracked.items():
             if states.get(container_id) != "running":
                 await self._look_after("finish", self._finish(server))
-            elif server.lost and server.key not in self._locks:
+            elif server.hub.lost and server.key not in self._locks:
                 await self._look_after("reattach", self._reattach(server))
+            elif server.hub.stalled:
+                self._spawn("probe", self._probe(server))
         now = datetime.now(UTC)
         for server in tracked.values():
             if server.key in self._locks:
@@ -453,11 +467,21 @@ class Servers:
     async def _reattach(self, server: Server) -> None:
         """Go on after the engine was away and its containers were not."""
         async with self._locked(server.key):
-            if server.lost and server.exit is None:
+            if server.hub.lost and server.exit is None:
                 server.hub.reattach(*await self._attach(server.container.id))
-                server.lost = False
                 self._track(server)
                 log.info("server_reattached", **server.names())
+
+    async def _probe(self, server: Server) -> None:
+        """Find out whether a server is dead whose output waits for a client.
+
+        Behind a stalled attachment the engine cannot announce the death, and answers nothing about the container. A
+        few bytes further on it can. A server that lives loses none: they are held like the others.
+        """
+        try:
+            await self._engine.inspect(server.container.id, timeout_s=PROBE_TIMEOUT_S)
+        except EngineTimeout:
+            server.hub.use_reserve()
 
     async def _end_lease(self, server: Server) -> None:
         async with self._locked(server.key):
@@ -475,7 +499,10 @@ class Servers:
         container_id = await self._engine.find(identity.container_name)
         if container_id is None:
             return
-        container = await self._engine.inspect(container_id)
+        try:
+            container = await self._engine.inspect(container_id)
+        except NotFound:
+            return  # a sweep was faster
         try:
             found = Identity.from_labels(container.labels, self._keyring, container.image_id)
         except IdentityError as exc:
@@ -549,6 +576,20 @@ class Servers:
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._operations.add(task)
         task.add_done_callback(self._operations.discard)
+
+
+async def _ran_out_of_memory(server: Server) -> bool:
+    """Whether the kernel killed the server itself for that; a dead child alone is not it.
+
+    The engine hears of it on another way than of the death, and may know it a little later.
+    """
+    if server.container.exit_code != KILLED:
+        return False
+    if not server.container.oom_killed and server.end_reason is None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OOM_EVENT_TIMEOUT_S):
+                await server.oom.wait()
+    return server.container.oom_killed or server.oom.is_set()
 
 
 def _signal_name(code: int | None) -> str | None:

@@ -34,6 +34,9 @@ class _CloseSession(Exception):  # noqa: N818  # carries a close code, often a g
 class Codec(Protocol):
     """How one subprotocol carries stdio."""
 
+    in_flight: int
+    """How much stdout the message holds that the WebSocket has, and that waits for room; 0 when none does."""
+
     async def accept(self, hub: StdioHub, message: bytes | str) -> None:
         """Act on one message of the client."""
 
@@ -46,6 +49,8 @@ class Codec(Protocol):
 
 class ChannelCodec:
     """``v5.channel.k8s.io``: a channel byte, then raw bytes."""
+
+    in_flight = 0
 
     async def accept(self, hub: StdioHub, message: bytes | str) -> None:
         """See ``Codec``."""
@@ -78,7 +83,9 @@ class ChannelCodec:
             hub.stderr_taken = end
             sent = True
         if stdout := hub.stdout.peek(OUTPUT_CHUNK_BYTES):
+            self.in_flight = len(stdout)
             await ws.send_bytes(channels.encode(Channel.STDOUT, stdout))
+            self.in_flight = 0
             hub.consume_stdout(len(stdout))
             sent = True
         return sent
@@ -90,6 +97,8 @@ class ChannelCodec:
 
 class McpCodec:
     """``mcp``: one JSON-RPC message per text frame, which is one line of stdio without its newline."""
+
+    in_flight = 0
 
     async def accept(self, hub: StdioHub, message: bytes | str) -> None:
         """See ``Codec``."""
@@ -118,7 +127,9 @@ class McpCodec:
         except UnicodeDecodeError:
             hub.consume_stdout(len(line) + 1)
             raise _CloseSession(CloseCode.INVALID_DATA, "a line of stdout is not UTF-8") from None
+        self.in_flight = len(line) + 1
         await ws.send_str(text)
+        self.in_flight = 0
         hub.consume_stdout(len(line) + 1)
         return True
 
@@ -151,9 +162,10 @@ class Session(Seat):
 
     async def run(self, ws: web.WebSocketResponse) -> None:
         """Carry stdio until the client leaves, the server ends, or the session is evicted; ``code`` says which."""
+        sending = asyncio.create_task(self._send(ws), name="stdio send")
         tasks = {
+            sending,
             asyncio.create_task(self._receive(ws), name="stdio receive"),
-            asyncio.create_task(self._send(ws), name="stdio send"),
             asyncio.create_task(self._until_evicted(), name="stdio evicted"),
         }
         try:
@@ -164,6 +176,8 @@ class Session(Seat):
             await asyncio.wait(tasks)
         ending = done.pop().result()
         self.code = ending.code
+        if sending.cancelled():  # what it waited with comes before the close: this client's, not the next one's too
+            self._hub.consume_stdout(self._codec.in_flight)
         self._hub.leave_seat(self)  # before the handshake: a client that does not read must not hold it
         try:
             async with asyncio.timeout(self._close_timeout_s):

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 
 from doogie_contract.channels import CloseCode
 from doogie_contract.models import ServerExit
-from doogie_proxy.engine import Attachment
+from doogie_proxy.engine import Attachment, EngineUnavailable
 
 STDERR_RING_BYTES = 256 * 1024
 DRAIN_RESERVE_BYTES = 2 * 1024 * 1024
 """Taken beyond the limit while a server is stopped: the engine cannot announce a death behind a stalled attachment."""
 LINGER_S = 30.0
-"""How long a client may take to read the rest after its server ended."""
+"""How long a client may take to read the rest of a server that has ended."""
 
 
 class StdoutBuffer:
@@ -148,9 +148,13 @@ class StdioHub:
         self.exit: ServerExit | None = None
         self.running = False
         """Whether ``run`` is at it: more output may come, also after the exit."""
+        self.lost = False
+        """Whether the engine went away under the attachments of a living server: stdin has nowhere to go."""
         self._attachments = (stdin, stdout, stderr)
         self._limit = buffer_bytes
         self._draining = False
+        self._reserve_used = False
+        self._cut = False
         self._seat: Seat | None = None
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
@@ -197,28 +201,38 @@ class StdioHub:
         if len(self.stdout) <= self._limit:
             self._ring(self._room)
 
-    def drain(self) -> None:
-        """Read on past the limit, so that the engine can stop the server and announce its end."""
-        if not self._draining:
+    @property
+    def stalled(self) -> bool:
+        """Whether the server's output waits for a client to make room."""
+        return len(self.stdout) > self._limit and not self._draining
+
+    def use_reserve(self) -> None:
+        """Read on a little past the limit, once, so that the engine can announce a death."""
+        if not self._reserve_used:
             self._limit += DRAIN_RESERVE_BYTES
-            self._draining = True
+            self._reserve_used = True
         self._ring(self._room)
 
-    def finish(self, exit_: ServerExit) -> None:
-        """The server is dead; its client is told once it has taken all of the output.
+    def drain(self) -> None:
+        """Read on, so that the engine can stop the server; what is beyond the reserve is cut off."""
+        self._draining = True
+        self.use_reserve()
 
-        A client that does not take it within ``LINGER_S`` is asked to leave.
-        """
+    def finish(self, exit_: ServerExit) -> None:
+        """The server is dead; its client is told once it has taken all of the output."""
         self.exit = exit_
         self._ring(self._changed)
-        code = CloseCode.NORMAL if exit_.code == 0 else CloseCode.EXITED_NON_ZERO
-        asyncio.get_running_loop().call_later(LINGER_S, self.evict, code, "the server ended")
+        if self._seat is not None:
+            self._linger(self._seat, exit_)
+        else:
+            asyncio.get_running_loop().call_later(LINGER_S, self._drop_if_nobody_came)
 
     async def take_seat(self, seat: Seat, *, takeover: bool) -> None:
         """Attach a client.
 
         Raises:
             StdioBusyError: another is attached, and ``takeover`` is False.
+            EngineUnavailable: the attachments are lost; until they are made anew, what a client writes would vanish.
         """
         while self._seat is not None:
             if not takeover:
@@ -226,8 +240,12 @@ class StdioHub:
             previous = self._seat
             previous.evict(CloseCode.TAKEN_OVER, "another session of the same client took over")
             await previous.left.wait()
+        if self.lost:
+            raise EngineUnavailable("the attachments are lost")
         self._seat = seat
         self.detached_at = None
+        if self.exit is not None:
+            self._linger(seat, self.exit)
 
     def leave_seat(self, seat: Seat) -> None:
         """Detach; the server runs on."""
@@ -250,6 +268,7 @@ class StdioHub:
         """Go on with new attachments after the engine came back; ``run`` must have ended."""
         self._close_attachments()
         self._attachments = (stdin, stdout, stderr)
+        self.lost = False
 
     def close(self) -> None:
         """End the attachments, and ``run``. With ``can_half_close`` this is EOF for the server; else it is not told."""
@@ -264,10 +283,11 @@ class StdioHub:
     async def _pump_stdout(self, attachment: Attachment) -> None:
         while pieces := await attachment.read():
             for piece in pieces:
-                if not self._draining or len(self.stdout) < self._limit:
+                self._cut = self._cut or (self._draining and len(self.stdout) >= self._limit)
+                if not self._cut:  # and nothing after what was left out: a hole would make two lines one
                     self.stdout.append(piece)
             self._ring(self._changed)
-            while len(self.stdout) > self._limit and not self._draining:
+            while self.stalled:
                 await self._room.wait()
 
     async def _pump_stderr(self, attachment: Attachment) -> None:
@@ -275,6 +295,17 @@ class StdioHub:
             for piece in pieces:
                 self.stderr.append(piece)
             self._ring(self._changed)
+
+    def _drop_if_nobody_came(self) -> None:
+        """Free the memory of a dead server's output; its end, and its stderr, can still be asked for."""
+        if self._seat is None:
+            self.stdout.consume(len(self.stdout))
+
+    @staticmethod
+    def _linger(seat: Seat, exit_: ServerExit) -> None:
+        """Bound the time for the rest: a client that does not read would keep a dead server's output for ever."""
+        code = CloseCode.NORMAL if exit_.code == 0 else CloseCode.EXITED_NON_ZERO
+        asyncio.get_running_loop().call_later(LINGER_S, seat.evict, code, "the server ended")
 
     @staticmethod
     def _ring(bell: asyncio.Event) -> None:

@@ -274,6 +274,30 @@ async def test_a_proxy_that_ends_says_that_it_comes_back(engine: str, tmp_path: 
         await client.stop("box")
 
 
+async def test_a_write_that_is_cancelled_cancels_neither_the_next_one_nor_the_detach(
+    client: ProxyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("doogie_client.stdio.DETACH_TIMEOUT_S", 0.2)
+    await client.start("box", toolbox("sleep"))  # which reads nothing
+    async with client.stdio("box") as stream:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await stream.write(bytes(16 * 2**20))
+
+
+async def test_stop_waits_for_a_server_that_ignores_end_of_file_and_sigterm(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(stdio={"replay": "none"})
+    async with (
+        proxy_under_test(tmp_path, policy_document(rule)) as proxy,
+        ProxyClient(f"unix://{proxy.socket}", TOKEN, timeout_s=1.5) as client,
+    ):
+        await client.start("box", toolbox("ignore-term"))
+        async with client.stdio("box") as stream:
+            assert await stream.read() == b"ready\n"
+        assert (await client.stop("box", grace_s=2)).state is ServerState.ABSENT
+
+
 # --- MCP sessions -----------------------------------------------------------------------------------------------------
 
 

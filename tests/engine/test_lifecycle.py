@@ -2,7 +2,12 @@
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
+
+import pytest
+from aiohttp import WSServerHandshakeError
 
 from doogie_contract.channels import CloseCode
 from tests.support.harness import (
@@ -324,11 +329,36 @@ async def test_attachments_that_broke_are_made_anew_though_the_engine_was_never_
             assert (await ws.receive(timeout=20)).data == b"\x01hello\n"
 
 
+async def test_attach_while_the_attachments_are_lost_is_refused_as_its_stdin_would_vanish(
+    engine: str, tmp_path: Path
+) -> None:
+    async with proxy_under_test(
+        tmp_path, policy_document(toolbox_rule()), sweep_interval_s=3600, reconnect_s=3600
+    ) as proxy:
+        await proxy.start("echo", "echo-lines")
+        async with proxy.stdio("echo") as ws:
+            proxy.recorder.cut()
+            assert (await ws.receive(timeout=20)).data == CloseCode.ENGINE_LOST
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await proxy.stdio("echo")
+        assert refused.value.status == 503
+        docker("rm", "-f", *containers_of(proxy.instance))  # this proxy will not ask the engine again
+        proxy.started.clear()
+
+
 async def test_server_without_replay_ends_with_the_proxy_and_leaves_nothing(engine: str, tmp_path: Path) -> None:
     document = policy_document(toolbox_rule(stdio={"replay": "none"}))
     async with proxy_under_test(tmp_path, document, leave_running=True) as proxy:
         await proxy.start("box", "cat")
     assert_nothing_left(proxy.instance)
+
+
+async def test_proxy_that_ends_does_not_sit_out_the_grace_of_a_server_that_ends_on_eof(
+    engine: str, tmp_path: Path
+) -> None:
+    document = policy_document(toolbox_rule(stdio={"replay": "none"}, lifetime={"stop_grace_s": 60}))
+    async with asyncio.timeout(20), proxy_under_test(tmp_path, document, leave_running=True) as proxy:
+        await proxy.start("box", "cat")
 
 
 async def test_container_that_was_created_but_never_started_is_removed_at_start_up(engine: str, tmp_path: Path) -> None:
@@ -355,6 +385,24 @@ async def test_leftover_with_a_taken_name_is_told_from_servers_with_names_like_i
         await proxy.start("a-b", "sleep")
         await proxy.start("a.b", "sleep")
         assert len(containers_of(proxy.instance)) == 2
+
+
+async def test_leftover_that_goes_away_by_itself_fails_no_start(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule()), sweep_interval_s=3600) as proxy:
+        await proxy.start("box", "sleep")
+        created = proxy.recorder.creates()[0]
+        await proxy.stop("box")
+        labels = [f"--label={key}={value}" for key, value in created.body["Labels"].items()]
+        name = f"doogie-{proxy.instance}-chat-box"
+        leftover = docker("create", *labels, "--name", name, created.body["Image"], "sleep")
+        proxy.recorder.stall(before=f"/containers/{leftover}/json")
+        start = asyncio.create_task(proxy.start("box", "sleep"))
+        async with asyncio.timeout(20):
+            while not any(leftover in request.path for request in proxy.recorder.requests):
+                await asyncio.sleep(0.01)
+        docker("rm", leftover)
+        proxy.recorder.resume()
+        assert (await start)["state"] == "running"
 
 
 async def test_container_with_copied_or_forged_labels_is_reported_and_never_touched(
@@ -405,3 +453,19 @@ async def test_secret_values_are_on_no_label_and_only_the_request_is_in_env(prox
     container = inspect(status["container_id"])
     assert "planted-secret" not in json.dumps(container["Config"]["Labels"])
     assert "GREETING=planted-secret" in container["Config"]["Env"]
+
+
+async def test_death_behind_stalled_output_is_found_without_a_client(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("doogie_proxy.servers.PROBE_TIMEOUT_S", 0.5)
+    rule = toolbox_rule(stdio={"max_message": "64KiB", "buffer": "64KiB"})
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.2) as proxy:
+        status = await proxy.start("box", "flood")
+        hub = proxy.api._servers.of_client("chat")[0].hub
+        async with asyncio.timeout(20):
+            while not hub.stalled:
+                await asyncio.sleep(0.01)
+        os.kill(inspect(status["container_id"])["State"]["Pid"], signal.SIGKILL)
+        dead = await proxy.until("box", "exited")
+        assert (dead["exit"]["reason"], dead["exit"]["code"]) == ("exited", 137)

@@ -219,7 +219,9 @@ async def test_no_more_servers_run_than_the_client_may_have_however_fast_it_asks
         assert sorted(answer.status for answer in answers) == [201, 201, 429, 429, 429, 429]
         refused = next(answer for answer in answers if answer.status == 429)
         assert refused.problem == "quota-exceeded"
-        assert refused.json["detail"] == "2 servers run, of at most 2: stop one first"
+        assert (
+            refused.json["detail"] == "2 servers run, or hold output that nobody has read, of at most 2: stop one first"
+        )
         assert len(containers_of(proxy.instance)) == 2
         running = [server["name"] for server in (await proxy.call("GET", "/v1/servers")).json["servers"]]
         assert (await proxy.call("POST", f"/v1/servers/{running[0]}/start", body)).status == 200, "it runs already"
@@ -404,3 +406,21 @@ async def test_check_live_finds_all_that_is_missing(engine: str, tmp_path: Path,
     code, out = await check_live(tmp_path, with_(policy_document(bad), mount_roots=["/srv"]))
     assert (code, "rules.toolbox.mounts.h: the engine refuses it: " in out, "/srv/no-such" in out) == (1, True, True)
     assert docker("ps", "--all", "--quiet", "--filter", "name=doogie-check") == ""
+
+
+async def test_a_caller_that_goes_away_does_not_get_past_the_audit_log(engine: str, tmp_path: Path) -> None:
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule())) as proxy:
+        with structlog.testing.capture_logs() as logs:
+            proxy.recorder.stall(before="/containers/create")
+            start = asyncio.create_task(proxy.start("box", "sleep"))
+            async with asyncio.timeout(20):
+                while not proxy.recorder.creates():
+                    await asyncio.sleep(0.01)
+                start.cancel()
+                while "audit" not in [log["event"] for log in logs]:
+                    await asyncio.sleep(0.01)
+            proxy.recorder.resume()
+            await proxy.until("box", "running")
+        [audit] = [log for log in logs if log["event"] == "audit" and log["action"] == "start"]
+        assert (audit["outcome"], audit["rule"], audit["server"]) == ("abandoned", "toolbox", "box")
+        await proxy.stop("box")

@@ -6,6 +6,7 @@ import json
 import os
 import tracemalloc
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from structlog.testing import capture_logs
 
 from doogie_contract import channels
 from doogie_contract.channels import Channel, CloseCode
+from doogie_proxy import stdio
 from tests.support.harness import TOKEN, ProxyUnderTest, policy_document, proxy_under_test, toolbox_rule
 
 MIB = 2**20
@@ -204,6 +206,22 @@ async def test_output_that_waited_for_room_when_the_server_ended_is_delivered_to
     assert received.close_code == CloseCode.NORMAL
 
 
+async def test_client_that_does_not_read_the_rest_of_a_dead_server_is_cut_off_whenever_it_came(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stdio, "LINGER_S", 0.2)
+    async with proxy_under_test(tmp_path, policy_document(toolbox_rule()), close_timeout_s=0.2) as proxy:
+        await proxy.start("box", "big-then-exit", "8000000", "0")
+        finished = datetime.fromisoformat((await proxy.until("box", "exited"))["exit"]["finished_at"])
+        while datetime.now(UTC) < finished + timedelta(seconds=1):
+            await asyncio.sleep(0.1)
+        reader, writer = await attach_by_hand(proxy, UPGRADE + KEY)
+        await reader.readuntil(b"\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            await write_for_ever(writer)
+        assert (await proxy.call("GET", "/v1/servers/box")).json["stdio"]["attached"] is False
+
+
 # ── one client at a time ─────────────────────────────────────────────────────────────────────────
 
 
@@ -219,6 +237,24 @@ async def test_second_attach_is_busy_and_takeover_closes_the_first_with_4409(pro
             assert await closed_with(first) == CloseCode.TAKEN_OVER
             await second.send_bytes(channels.encode(Channel.STDIN, b"mine\n"))
             assert await drain_bytes(second, 5) == b"mine\n"
+
+
+@pytest.mark.parametrize("subprotocol", ["v5.channel.k8s.io", "mcp"])
+async def test_takeover_of_a_slow_client_tells_it_so_and_gives_each_byte_to_one_of_the_two(
+    engine: str, tmp_path: Path, subprotocol: str
+) -> None:
+    rule = toolbox_rule(stdio={"buffer": "64KiB", "max_message": "64KiB"})
+    async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
+        await proxy.start("count", "count", "400000")
+        async with proxy.stdio("count", subprotocol) as slow:
+            await asyncio.sleep(1)  # every buffer on the way is full then, which nothing tells from here
+            async with proxy.stdio("count", query="?takeover=1") as quick:
+                async with asyncio.timeout(20):
+                    messages = [message.data async for message in slow]
+                assert slow.close_code == CloseCode.TAKEN_OVER
+                heard = b"".join(m.encode() + b"\n" if isinstance(m, str) else m[1:] for m in messages)
+                heard += await drain_bytes(quick, 1)
+    assert b"".join(b"%d\n" % number for number in range(400000)).startswith(heard)
 
 
 async def attach_by_hand(

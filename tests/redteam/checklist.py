@@ -2,9 +2,11 @@
 
 A test says with ``@pytest.mark.redteam(number, …)`` which of them it shows to fail; ``test_checklist.py`` holds that
 none is left out, and that the table in docs/security.md is the one that ``python -m tests.redteam.checklist`` prints.
+``make redteam-table`` writes it there.
 """
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -124,5 +126,25 @@ def table() -> str:
     return "\n".join(lines).strip() + "\n"
 
 
+def split(document: str) -> tuple[str, str, str]:
+    """A document's text before, in and after its section between the markers.
+
+    Raises:
+        ValueError: it has none.
+    """
+    before, opening, rest = document.partition("<!-- checklist -->\n")
+    section, closing, after = rest.partition("<!-- /checklist -->")
+    if not opening or not closing:
+        raise ValueError("there is no section between <!-- checklist --> and <!-- /checklist -->")
+    return before + opening, section, closing + after
+
+
 if __name__ == "__main__":
-    print(table(), end="")
+    match sys.argv[1:]:
+        case []:
+            print(table(), end="")
+        case [name]:
+            before, _, after = split(Path(name).read_text(encoding="utf-8"))
+            Path(name).write_text(before + table() + after, encoding="utf-8")
+        case _:
+            sys.exit("usage: python -m tests.redteam.checklist [DOCUMENT]")

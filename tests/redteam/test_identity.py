@@ -45,7 +45,7 @@ async def bystander() -> AsyncIterator[str]:
     """A container that is none of the proxy's business."""
     container_id = docker("run", "--detach", "--network", "none", TOOLBOX, "sleep")
     yield container_id
-    docker("rm", "--force", container_id)
+    docker("rm", "--force", "--volumes", container_id)
 
 
 @pytest.mark.redteam(41)
@@ -80,7 +80,7 @@ async def test_labels_that_were_copied_to_another_image_prove_nothing(engine: st
                 assert inspect(forged)["State"]["Running"] is True
                 assert [r for r in proxy.recorder.about_containers() if forged in r.path] == []
             finally:
-                docker("rm", "--force", forged)
+                docker("rm", "--force", "--volumes", forged)
 
 
 @pytest.mark.redteam(42)
@@ -98,7 +98,7 @@ async def test_what_is_done_is_done_to_the_container_that_was_made_and_not_to_it
 ) -> None:
     async with proxy_under_test(tmp_path, policy_document(toolbox_rule())) as proxy:
         first = await proxy.start("box", "sleep")
-        docker("rm", "--force", first["container_id"])
+        docker("rm", "--force", "--volumes", first["container_id"])
         name = f"doogie-{proxy.instance}-chat-box"
         successor = docker("run", "--detach", "--network", "none", "--name", name, TOOLBOX, "sleep")
         try:
@@ -107,7 +107,7 @@ async def test_what_is_done_is_done_to_the_container_that_was_made_and_not_to_it
             assert (answer.status, answer.problem) == (502, "engine-error")
             assert inspect(successor)["State"]["Running"] is True
         finally:
-            docker("rm", "--force", successor)
+            docker("rm", "--force", "--volumes", successor)
         second = await proxy.start("box", "sleep")
         assert second["container_id"] != first["container_id"]
 

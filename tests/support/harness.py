@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,8 +268,13 @@ class ServedProxy:
 
 
 @asynccontextmanager
-async def served_proxy(directory: Path, document: Mapping[str, object], **settings: str) -> AsyncIterator[ServedProxy]:
-    """Run ``doogie-proxy serve`` until it listens, and end it with SIGTERM; ``log`` then holds all of its log."""
+async def served_proxy(
+    directory: Path, document: Mapping[str, object], *, under: Sequence[str] = (), **settings: str
+) -> AsyncIterator[ServedProxy]:
+    """Run ``doogie-proxy serve`` until it listens, and end it with SIGTERM; ``log`` then holds all of its log.
+
+    ``under`` is a command that runs the command which follows it.
+    """
     instance = "s" + uuid.uuid4().hex[:12]
     INSTANCES.add(instance)
     (directory / "signing.key").write_text("ab" * 32)
@@ -285,7 +290,8 @@ async def served_proxy(directory: Path, document: Mapping[str, object], **settin
     }
     environment = {**os.environ, **{f"DOOGIE_PROXY_{name.upper()}": value for name, value in given.items()}}
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*doogie_proxy_command(), "serve", env=environment, stdout=pipe)
+    command = [*under, *doogie_proxy_command(), "serve"]
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe)
     proxy = ServedProxy(process, instance, socket, policy, audit)
     try:
         await proxy.event("listening")
@@ -302,7 +308,7 @@ def assert_nothing_left(instance: str) -> None:
     """Fail, after cleaning up, when the instance has containers."""
     if left := containers_of(instance):
         names = docker("inspect", "--format", "{{.Name}} {{.State.Status}}", *left)
-        docker("rm", "-f", *left)
+        docker("rm", "--force", "--volumes", *left)
         raise AssertionError(f"containers left behind: {names}")
 
 

@@ -317,11 +317,11 @@ def test_a_line_one_over_the_bound_is_refused(data: bytes) -> None:
 def test_cutting_takes_linear_time() -> None:
     def seconds(size: int) -> float:
         splitter, chunk = LineSplitter(max_bytes=2**30), b"x" * 4096
-        begun = time.perf_counter()
+        begun = time.process_time()  # others may keep the machine busy
         for _ in range(size // len(chunk)):
             splitter.feed(chunk)
         splitter.feed(b"\n")
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     small, large = (min(seconds(size) for _ in range(3)) for size in (8 * 2**20, 64 * 2**20))
-    assert large < 8 * small * 4
+    assert large < 48 * small  # quadratic would be 64; 26 is usual, as 64 MiB fit into no cache

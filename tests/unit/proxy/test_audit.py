@@ -15,6 +15,7 @@ from doogie_proxy.audit import Decision, audit_file
 from doogie_proxy.identity import Keyring
 from doogie_proxy.log import AUDIT_LOGGER
 from doogie_proxy.policy import Rule
+from doogie_proxy.policy_file import ConfigurationError
 
 KEYRING = Keyring([b"k" * 32])
 REQUEST = StartRequest(
@@ -30,7 +31,7 @@ def rule(audit: str = "shown") -> Rule:
     return Rule.model_validate({"name": "r", "images": ["time:1"], "allow_tags": True, "args": {"audit": audit}})
 
 
-def written(decision: Decision, *, times: int = 1, problem: ProblemError | None = None) -> list[dict[str, object]]:
+def written(decision: Decision, *, times: int = 1, problem: Exception | None = None) -> list[dict[str, object]]:
     with capture_logs() as lines:
         for _ in range(times):
             decision.write("refused" if problem else "allowed", problem)
@@ -91,6 +92,12 @@ def test_a_problem_without_errors_is_written_with_what_it_says() -> None:
     assert "problem" not in written(Decision("stop"))[0]
 
 
+def test_a_refusal_that_is_no_problem_is_written_with_what_it_says() -> None:
+    [line] = written(Decision("reload"), problem=ConfigurationError(["policy.yaml:1: a", "policy.yaml:2: b"]))
+    assert line["why"] == ["policy.yaml:1: a\npolicy.yaml:2: b"]
+    assert "problem" not in line
+
+
 WRITER = """
 import os, sys
 from pathlib import Path
@@ -142,6 +149,9 @@ ROTATION = """
 
 def test_an_audit_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     handlers = list(logging.getLogger(AUDIT_LOGGER).handlers)
-    with pytest.raises(FileNotFoundError), audit_file(tmp_path / "absent" / "audit.log"):
+    with (
+        pytest.raises(ConfigurationError, match=r"audit file: .*No such file"),
+        audit_file(tmp_path / "absent" / "audit.log"),
+    ):
         pass
     assert logging.getLogger(AUDIT_LOGGER).handlers == handlers

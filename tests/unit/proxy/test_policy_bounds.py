@@ -219,7 +219,8 @@ def test_an_image_has_up_to_512_characters() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/var/lib/containerd", "/var/lib/docker", "/var/run"),
+        *("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys"),
+        *("/var/lib/containerd", "/var/lib/docker", "/var/run"),
         *("/", "/var", "/var/lib"),
     ],
 )

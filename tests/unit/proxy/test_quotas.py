@@ -76,7 +76,7 @@ async def test_a_client_may_have_as_many_servers_as_it_may_have_and_no_more() ->
     decision = admitted(of_client=2)
     Quotas().check(Key("chat", "c"), decision, [server("a")])
     problem = refusal(Quotas(), "c", decision, server("a"), server("b"))
-    assert problem.detail == "2 servers run, of at most 2: stop one first"
+    assert problem.detail == "2 servers run, or hold output that nobody has read, of at most 2: stop one first"
     assert problem.retry_after_s is None
 
 
@@ -87,6 +87,17 @@ async def test_a_clients_servers_count_under_whatever_rule_they_run() -> None:
 async def test_servers_of_others_and_dead_ones_do_not_count() -> None:
     others = [server("a", client="alpha"), server("b", client="zeta"), server("d", dead=True)]
     Quotas().check(Key("chat", "c"), admitted(of_client=1, of_rule=1), others)
+
+
+async def test_a_dead_server_counts_while_its_output_is_unread() -> None:
+    dead = server("d", dead=True)
+    dead.hub.stdout.append(b"x")
+    assert (
+        "1 servers run, or hold output that nobody has read"
+        in refusal(Quotas(), "c", admitted(of_client=1), dead).detail
+    )
+    dead.hub.stdout.consume(1)
+    Quotas().check(Key("chat", "c"), admitted(of_client=1), [dead])
 
 
 async def test_a_server_that_is_replaced_does_not_count_itself() -> None:
@@ -104,7 +115,7 @@ async def test_a_rule_may_have_fewer_servers_than_its_client() -> None:
 async def test_a_server_counts_while_it_is_being_started_and_no_longer() -> None:
     quotas, decision = Quotas(), admitted(of_client=1)
     with quotas.starting(Key("chat", "a"), decision, []):
-        assert "1 servers run, of at most 1" in refusal(quotas, "b", decision).detail
+        assert "1 servers run, or" in refusal(quotas, "b", decision).detail
         assert "rule r allows 1" in refusal(quotas, "b", admitted(of_rule=1)).detail
         quotas.check(Key("other", "b"), decision, [])
     quotas.check(Key("chat", "b"), decision, [])

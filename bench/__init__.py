@@ -1,0 +1,1 @@
+"""Benchmarks: paths measured side by side in one run, told as ratios."""
