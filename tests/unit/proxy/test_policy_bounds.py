@@ -75,8 +75,8 @@ def test_a_number_is_within_its_bounds(model: Any, where: str, least: int, most:
 def test_cpus_are_a_hundredth_to_1024() -> None:
     for cpus in (0.01, 1, 1024.0):
         assert rule(resources={"cpus": cpus}).resources.cpus == cpus
-    for cpus in (0.0099999, 1024.0001, float("nan"), float("inf"), "1", True):
-        assert not accepts(rule, resources={"cpus": cpus})
+    for refused in (0.0099999, 1024.0001, float("nan"), float("inf"), "1", True):
+        assert not accepts(rule, resources={"cpus": refused})
 
 
 def test_a_buffer_of_exactly_one_message_is_enough() -> None:

@@ -213,6 +213,7 @@ def test_a_volume_gives_way_to_a_mount_at_its_place() -> None:
         (("/tmp/cache",), ["/tmp", "/tmp/cache"]),
         (("/data", "/data/", "//data", "///data"), ["/tmp", "/data"]),
         (("/procs", "/system", "/devices"), ["/tmp", "/devices", "/procs", "/system"]),
+        (("/X", "//X/Y"), ["/tmp", "/X", "/X/Y"]),
         (("/var/run/docker.sock",), ["/tmp", "/var/run/docker.sock"]),
         (("/a:/b:rw",), ["/tmp", "/a:/b:rw"]),
     ],
