@@ -29,7 +29,7 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test pytest check fuzz bench venv lock audit-surface redteam-table
+.PHONY: help demo down images test pytest check fuzz mutate bench venv lock audit-surface redteam-table
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
@@ -78,6 +78,9 @@ venv: .venv/ready ## make the development environment in .venv, or renew it
 	@.venv/bin/pip install -qq --no-compile --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@.venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e contract -e proxy -e chat_client
 	@touch $@
+
+mutate: venv ## mutation testing of what decides (half an hour, no engine); MODULES="spec auth" takes some
+	.venv/bin/python -m tests.mutation $(MODULES)
 
 lock: ## write the lock files anew; `make lock UPGRADE=1` takes the newest of everything
 	deploy/lock.sh $(if $(UPGRADE),--upgrade)

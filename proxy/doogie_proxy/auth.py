@@ -60,7 +60,7 @@ def peer_uid(transport: asyncio.BaseTransport | None) -> int | None:
     None for TCP and for a connection that is gone.
     """
     connected = transport.get_extra_info("socket") if transport is not None else None
-    if connected is None or connected.family != socket.AF_UNIX or connected.fileno() < 0:
+    if connected is None or connected.family != socket.AF_UNIX or connected.fileno() == -1:
         return None
     with socket.fromfd(connected.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))

@@ -1,5 +1,6 @@
 """The decision, against an oracle that shares no code with it."""
 
+import hashlib
 import re
 
 import pytest
@@ -85,6 +86,22 @@ def test_a_rule_that_the_client_does_not_have_admits_nothing() -> None:
 def test_a_client_without_rules_is_told_so() -> None:
     decision = admit(policy_of({"name": "r"}, order=[]), "chat", StartRequest(image="time"))
     assert decision == Denied([ProblemDetail(loc="rules", msg="client 'chat' has no rules: add some to the policy")])
+
+
+def test_a_decision_cannot_be_changed_after_it_was_made() -> None:
+    admitted, denied = decide({}), decide({}, args=["x"])
+    assert isinstance(admitted, Admitted)
+    assert isinstance(denied, Denied)
+    with pytest.raises(AttributeError):
+        admitted.args = ("x",)  # type: ignore[misc]  # the type checker knows it as well
+    with pytest.raises(AttributeError):
+        denied.errors = []  # type: ignore[misc]  # the type checker knows it as well
+
+
+def test_a_decision_shows_no_value_of_the_environment() -> None:
+    decision = decide({"env": {"allow": ["TZ"], "fixed": {"A": "planted"}}}, env={"TZ": "planted"})
+    assert isinstance(decision, Admitted)
+    assert "planted" not in repr(decision).replace(repr(decision.rule), "")
 
 
 # ── image ────────────────────────────────────────────────────────────────────────────────────────
@@ -190,6 +207,9 @@ def test_patterns_apply_to_arguments_of_at_most_a_kibibyte(character: str) -> No
 def test_a_long_argument_is_shortened_in_the_explanation() -> None:
     [fault] = faults({"args": {"patterns": ["a"]}}, args=["b" * 1000])
     assert fault == f"argument 0 ({'b' * 61 + '…'!r}) matches none of 'a'"
+    assert faults({"args": {"patterns": ["a"]}}, args=["b" * 64]) == [f"argument 0 ({'b' * 64!r}) matches none of 'a'"]
+    assert faults({"args": {"patterns": ["a"]}}, args=["b" * 65]) == [fault]
+    assert faults({"args": {"patterns": ["a"]}}, args=["b" * MAX_PATTERN_ARG_BYTES]) == [fault]
 
 
 # ── environment ──────────────────────────────────────────────────────────────────────────────────
@@ -323,6 +343,12 @@ def test_what_is_admitted_satisfies_its_rule(admitted: Admitted) -> None:
     assert set(admitted.env) <= {*rule.env.fixed, *rule.env.allow}
 
 
+def test_an_image_that_is_listed_by_its_tag_is_asked_for_by_its_tag() -> None:
+    decision = decide({"images": ["time:1"], "allow_tags": True})
+    assert isinstance(decision, Admitted)
+    assert decision.references == ("time:1",)
+
+
 # ── the plan ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -370,6 +396,37 @@ def test_the_plan_does_not_change_with_what_only_admits(change: dict[str, object
     assert isinstance(before, Admitted)
     assert isinstance(after, Admitted)
     assert before.plan == after.plan
+
+
+def test_the_plan_does_not_change_with_the_name_of_the_rule() -> None:
+    plans = {plan_hash(Rule(name=name, images=[f"time@{A}"]), ImageRef.parse(f"time@{A}")) for name in ("a", "b")}
+    assert len(plans) == 1
+
+
+def test_the_plan_is_of_this_and_nothing_else() -> None:
+    """Else an upgrade would call every running server outdated; a new field of rules does, and is to be added here."""
+    rule = Rule.model_validate(
+        {
+            "name": "r",
+            "images": [f"time@{A}"],
+            "args": {"prefix": ["serve"], "any": True},
+            "env": {"allow": ["TZ"], "fixed": {"LANG": "ü"}},
+            "mounts": {"docs": MOUNTS["docs"]},
+            "secrets": {"db": SECRETS["db"]},
+            "max_running": 3,
+        }
+    )
+    text = (
+        '{"entrypoint":"keep","fixed":{"LANG":"\\u00fc"},"image":"time@' + A + '",'
+        '"lifetime":{"detached_ttl_s":900,"keep_exited_s":300,"max_age_s":604800,"stop_grace_s":5},'
+        '"mounts":{"docs":{"host":"/srv/mcp/docs","read_only":true,"target":"/data","tmpfs":null,"volume":null}},'
+        '"network":"none","prefix":["serve"],'
+        '"resources":{"cpus":0.5,"memory":268435456,"nofile":256,"pids":64,"shm":16777216,"tmp":16777216},'
+        '"runtime":"runc","secrets":{"db":{"env":"DB","file":"/run/secrets/db"}},'
+        '"stdio":{"buffer":16777216,"max_message":16777216,"replay":"engine-log"},'
+        '"tmpfs":{},"user":"65532:65532","workdir":"keep"}'
+    )
+    assert plan_hash(rule, ImageRef.parse(f"time@{A}")) == hashlib.sha256(text.encode()).hexdigest()
 
 
 @given(st.dictionaries(st.sampled_from("ABCD"), st.text("xy", max_size=2)))

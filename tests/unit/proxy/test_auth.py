@@ -1,13 +1,20 @@
 """Tokens and tickets."""
 
+import asyncio
 import hashlib
+import os
 import re
+import socket
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from doogie_proxy.auth import MAX_TICKETS_PER_CLIENT, Caller, Tickets, caller_of_token, hash_token, new_token
+from doogie_proxy.auth import MAX_TICKETS_PER_CLIENT, Caller, Tickets, caller_of_token, hash_token, new_token, peer_uid
 from doogie_proxy.policy import Policy
 
 POLICY = Policy.model_validate(
@@ -91,6 +98,7 @@ def test_a_ticket_says_when_it_ends() -> None:
     first, second = tickets.issue(CHAT, "time"), tickets.issue(CHAT, "time")
     assert first.expires_at.utcoffset() is not None
     assert 0 <= (second.expires_at - first.expires_at).total_seconds() < 10
+    assert 50 < (first.expires_at - datetime.now(UTC)).total_seconds() <= 60
 
 
 def test_a_ticket_cannot_be_guessed_and_fits_into_a_query() -> None:
@@ -105,10 +113,18 @@ def test_a_ticket_cannot_be_guessed_and_fits_into_a_query() -> None:
 def test_a_clients_oldest_ticket_gives_way_and_nobody_elses() -> None:
     tickets = Tickets(ttl_s=60)
     others = tickets.issue(OTHER, "time").ticket
-    issued = [tickets.issue(CHAT, "time").ticket for _ in range(MAX_TICKETS_PER_CLIENT + 2)]
+    issued = [tickets.issue(CHAT, "time").ticket for _ in range(66)]
     redeemed = [tickets.redeem(ticket, "time") for ticket in issued]
-    assert redeemed == [None, None, *[CHAT] * MAX_TICKETS_PER_CLIENT]
+    assert redeemed == [None, None, *[CHAT] * 64]
     assert tickets.redeem(others, "time") == OTHER
+
+
+def test_what_a_ticket_grants_cannot_be_changed() -> None:
+    tickets = Tickets(ttl_s=60)
+    tickets.issue(CHAT, "time")
+    [grant] = tickets._grants.values()
+    with pytest.raises(AttributeError):
+        grant.server = "files"  # type: ignore[misc]  # the type checker knows it as well
 
 
 def test_tickets_that_ended_are_not_kept() -> None:
@@ -116,3 +132,63 @@ def test_tickets_that_ended_are_not_kept() -> None:
     for _ in range(MAX_TICKETS_PER_CLIENT * 2):
         tickets.issue(CHAT, "time")
     assert len(tickets._grants) == 1
+
+
+# ── peers ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def another_user() -> Iterator[int]:
+    """Be one where that is possible, and in any case say who: 0 is also what a mistake would give."""
+    if os.geteuid() != 0:
+        yield os.geteuid()
+        return
+    os.seteuid(54321)
+    try:
+        yield 54321
+    finally:
+        os.seteuid(0)
+
+
+@asynccontextmanager
+async def accepted(listening: socket.socket, connecting: socket.socket) -> AsyncIterator[asyncio.BaseTransport]:
+    """The server's end of a connection that is being made."""
+    found: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+
+    def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found.set_result(writer)
+
+    with closing(connecting):
+        server = await asyncio.start_server(connected, sock=listening)
+        async with server, asyncio.timeout(10):
+            writer = await found
+            yield writer.transport
+            writer.close()
+
+
+async def test_the_peer_of_a_unix_socket_is_known_by_its_uid_until_it_is_gone() -> None:
+    listening, connecting = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    listening.bind(f"\0doogie-test-{uuid.uuid4()}")  # abstract: whoever may connect
+    listening.listen()
+    with another_user() as uid:
+        connecting.connect(listening.getsockname())
+    async with accepted(listening, connecting) as transport:
+        assert peer_uid(transport) == uid
+        assert peer_uid(transport) == uid  # asking closes nothing
+        assert not transport.is_closing()
+        transport.close()
+        connecting.close()
+        await asyncio.sleep(0)  # the loop closes the socket when it comes around
+        await asyncio.sleep(0)
+        assert peer_uid(transport) is None
+
+
+async def test_the_peer_of_a_tcp_connection_is_nobody() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    async with accepted(listening, socket.create_connection(listening.getsockname())) as transport:
+        assert peer_uid(transport) is None
+
+
+async def test_no_connection_is_nobodys() -> None:
+    assert peer_uid(None) is None
+    assert peer_uid(asyncio.BaseTransport()) is None

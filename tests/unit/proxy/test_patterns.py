@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doogie_proxy.admission import MAX_PATTERN_ARG_BYTES
-from doogie_proxy.patterns import MAX_PATTERN_CHARS, full_match
+from doogie_proxy.patterns import MAX_PATTERN_CHARS, _compile, check_pattern, full_match
 from doogie_proxy.policy import Args
 from tests.unit.proxy.strategies import PATTERNS, arguments, texts
 
@@ -125,7 +125,25 @@ def test_a_pattern_is_refused_when_the_policy_loads(pattern: str) -> None:
     assert refused(pattern)
 
 
+def test_what_is_no_pattern_is_told_with_the_reason() -> None:
+    with pytest.raises(ValueError, match=r"(?s)'\(' is not a pattern this engine can match in linear time: .*unclosed"):
+        check_pattern("(")
+
+
+def test_a_pattern_that_was_checked_is_still_the_pattern() -> None:
+    assert check_pattern("a+") == "a+"
+
+
+def test_a_pattern_is_compiled_once() -> None:
+    assert _compile("compiled once") is _compile("compiled once")
+
+
+def test_what_is_no_text_matches_nothing() -> None:
+    assert not full_match(".*", b"a")  # type: ignore[arg-type]  # that is the point
+
+
 def test_the_longest_pattern_is_accepted() -> None:
+    assert MAX_PATTERN_CHARS == 512
     assert full_match("a" * MAX_PATTERN_CHARS, "a" * MAX_PATTERN_CHARS)
     assert not refused("a" * MAX_PATTERN_CHARS)
 

@@ -577,6 +577,12 @@ def test_plain_fields_of_a_rule_win_over_defaults() -> None:
     assert (found.user, found.network, found.allow_tags) == ("8:8", "tools", True)
 
 
+@pytest.mark.parametrize("rules", ["5", "{a: b}", "text", "null", "[5]", "[null]"])
+def test_rules_that_are_none_are_refused_beside_defaults_too(rules: str) -> None:
+    text = f"version: 1\nclients: {{}}\ndefaults: {{user: '7:7'}}\nrules: {rules}\n"
+    assert [line.partition(":")[0] for line in refusal(text)] == ["policy.yaml"]
+
+
 def test_an_inherited_fault_is_told_where_the_defaults_spell_it() -> None:
     text = HEAD.replace("rules:\n  - name", "defaults:\n  resources:\n    pids: 0\nrules:\n  - name")
     lines = refusal(text)

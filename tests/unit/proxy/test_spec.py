@@ -1,8 +1,11 @@
 """The create body: what it is, to the letter, and what holds of every one."""
 
 import copy
+import functools
 import json
-from typing import Any
+import operator
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -113,6 +116,16 @@ def test_without_replay_nothing_is_logged_and_the_end_of_stdin_is_eof() -> None:
     assert body["HostConfig"]["LogConfig"] == {"Type": "none", "Config": {}}
 
 
+@pytest.mark.parametrize(("cpus", "nano"), [(0.01, 10**7), (1, 10**9), (1024, 1024 * 10**9), (0.3, 3 * 10**8)])
+def test_cpus_are_exact_to_the_billionth(cpus: float, nano: int) -> None:
+    assert body_of(admitted({"resources": {"cpus": cpus}}), image())["HostConfig"]["NanoCpus"] == nano
+
+
+def test_what_an_image_brings_cannot_be_changed_after_it_was_judged() -> None:
+    with pytest.raises(AttributeError):
+        image().volumes = ("/",)  # type: ignore[misc]  # the type checker knows it as well
+
+
 def test_the_smallest_log_is_a_mebibyte() -> None:
     body = body_of(admitted({"stdio": {"max_message": "1KiB", "buffer": "1KiB"}}), image())
     assert body["HostConfig"]["LogConfig"]["Config"]["max-size"] == "1m"
@@ -200,6 +213,7 @@ def test_a_volume_gives_way_to_a_mount_at_its_place() -> None:
         (("/tmp/cache",), ["/tmp", "/tmp/cache"]),
         (("/data", "/data/", "//data", "///data"), ["/tmp", "/data"]),
         (("/procs", "/system", "/devices"), ["/tmp", "/devices", "/procs", "/system"]),
+        (("/X", "//X/Y"), ["/tmp", "/X", "/X/Y"]),
         (("/var/run/docker.sock",), ["/tmp", "/var/run/docker.sock"]),
         (("/a:/b:rw",), ["/tmp", "/a:/b:rw"]),
     ],
@@ -302,6 +316,97 @@ def test_an_image_decides_nothing_but_what_is_covered_and_blanked(
 
 REMOVED = object()
 
+RICHEST_RULE = {
+    "entrypoint": ["serve", "stdio"],
+    "workdir": "/data",
+    "args": {"prefix": ["--stdio"]},
+    "env": {"fixed": {"LANG": "C"}},
+    "secrets": SECRETS,
+    "mounts": MOUNTS,
+    "tmpfs": {"/home/app": "1MiB"},
+}
+
+
+def richest_body(**stdio: object) -> dict[str, Any]:
+    """A body that has everything that one can have."""
+    decision = admitted({**RICHEST_RULE, "stdio": stdio}, mounts=list(MOUNTS), secrets=list(SECRETS))
+    return body_of(decision, image(volumes=("/var/lib/app",), labels={"traefik.enable": "true"}))
+
+
+def richest_violations(body: dict[str, Any]) -> list[str]:
+    sources = {
+        Source(
+            "bind" if "host" in mount else "volume",
+            mount.get("host") or mount["volume"],
+            mount["target"],
+            mount.get("read_only", True),
+        )
+        for mount in MOUNTS.values()
+        if "tmpfs" not in mount
+    }
+    return violations(body, entrypoint=["serve", "stdio"], workdir="/data", sources=sources)
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The place of every entry and element, at any depth."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def is_free(body: dict[str, Any], place: tuple[str | int, ...]) -> bool:
+    """Whether what is here may be another, or not be: then it is the rule's or the client's, and no hardening."""
+    if place[0] in ("Cmd", "Env", "Labels"):
+        return len(place) > 1 and place != ("Labels", "io.doogie.sig")
+    if place[:2] != ("HostConfig", "Mounts") or len(place) == 2:
+        return False
+    mount = body["HostConfig"]["Mounts"][place[2]]
+    return mount["Target"] != "/tmp" and (len(place) == 3 or (mount["Type"] == "tmpfs" and place[3] == "Target"))
+
+
+def weaker(value: object) -> list[object]:
+    """Other values of the same type, and those that engines take for no limit."""
+    match value:
+        case bool():
+            return [not value, None]
+        case int():
+            return [0 if value else -1, -1, None]
+        case str():
+            return [value + "x", "", None]
+        case list():
+            return [[], [*value, "x"], None]
+        case _:
+            return [{}, None] if value else [None]
+
+
+@pytest.mark.parametrize("replay", ["engine-log", "none"])
+def test_whatever_single_thing_is_taken_out_of_a_body_the_invariants_miss_it(replay: str) -> None:
+    body = richest_body(replay=replay)
+    assert richest_violations(body) == []
+    fixed = [place for place in places(body) if not is_free(body, place)]
+    assert len(fixed) > 90
+    for *parents, last in fixed:
+        changed = copy.deepcopy(body)
+        section = functools.reduce(operator.getitem, parents, cast("Any", changed))
+        del section[last]
+        assert richest_violations(changed), f"without {parents} {last}"
+
+
+@pytest.mark.parametrize("replay", ["engine-log", "none"])
+def test_whatever_single_thing_is_weakened_in_a_body_the_invariants_tell(replay: str) -> None:
+    body = richest_body(replay=replay)
+    for *parents, last in places(body):
+        value = functools.reduce(operator.getitem, [*parents, last], cast("Any", body))
+        for other in [] if is_free(body, (*parents, last)) or [*parents, last] in NOT_JUDGED else weaker(value):
+            changed = copy.deepcopy(body)
+            functools.reduce(operator.getitem, parents, cast("Any", changed))[last] = other
+            assert richest_violations(changed), f"{parents} {last} is {other!r}"
+
+
+NOT_JUDGED = [["Cmd"], ["Env"], ["Labels", "io.doogie.sig"]]
+"""What the client or the key decides: any list will do, and any signature but none."""
+
 
 def changed(path: str, value: object) -> dict[str, Any]:
     body = copy.deepcopy(body_of(admitted(), image()))
@@ -335,6 +440,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("Env", ["A=x\0"]),
         ("Labels", {}),
         ("Labels.watchtower", "true"),
+        ("Labels", {"io.doogie.sig": ""}),
         ("Healthcheck", {"Test": ["CMD", "x"]}),
         ("StopSignal", "SIGKILL"),
         ("Tty", True),
