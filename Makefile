@@ -29,7 +29,7 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test pytest check fuzz mutate bench venv lock audit-surface redteam-table
+.PHONY: help demo down images test test-newest pytest check fuzz mutate bench venv lock audit-surface redteam-table
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
@@ -52,6 +52,11 @@ images: ## build the images of the starter policy's MCP servers
 test: ## set everything up and run every test; PYTEST="-k word" picks some
 	@PYTHON=$(PYTHON) deploy/bootstrap/bootstrap.sh test
 	@$(MAKE) --no-print-directory pytest # anew, because it reads what bootstrap wrote to .env
+
+test-newest: ## run every test on the newest engine instead of this machine's; needs root
+	@PYTHON=$(PYTHON) deploy/bootstrap/bootstrap.sh test
+	@$(MAKE) --no-print-directory venv
+	.venv/bin/python -m tests.support.private_engine newest $(MAKE) --no-print-directory test
 
 pytest: venv images
 	docker compose --env-file .env --file tests/images/compose.yaml build

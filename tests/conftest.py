@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import harness
 from tests.support.harness import ProxyUnderTest, docker, policy_document, proxy_under_test, toolbox_rule
+from tests.support.private_engine import NEWEST, PrivateEngine, private_engine
 
 
 @pytest.fixture(scope="session")
@@ -19,14 +20,21 @@ def engine() -> str:
     return version
 
 
+@pytest.fixture(scope="session")
+def newest_engine(engine: str) -> Iterator[PrivateEngine]:
+    """A private engine of the newest build, with the toolbox image and the runtime ``runsc``."""
+    with private_engine(NEWEST, images=[harness.TOOLBOX], source=harness.ENGINE_SOCKET) as started:
+        yield started
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """After each test, whatever became of it: no container of its instances is left, or the test fails."""
     yield
-    instances = list(harness.INSTANCES)
+    instances = dict(harness.INSTANCES)
     harness.INSTANCES.clear()
-    for instance in instances:
-        harness.assert_nothing_left(instance)
+    for instance, engine_socket in instances.items():
+        harness.assert_nothing_left(instance, engine_socket)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 # Makes this machine able to run `make demo` or `make test`. Changes nothing where everything is there.
 #
 #   bootstrap.sh demo    an engine that answers, Compose, Buildx, base images to build from
-#   bootstrap.sh test    the same, a Python with venv, and systemd-analyze
+#   bootstrap.sh test    the same, a Python with venv, systemd-analyze, and the newest engine and gVisor for the tests
 #
 # It says what is missing and what it will install before it does. BOOTSTRAP=0 forbids installing: it then lists what
 # is missing, and fails. What it finds out about base images and the build's network goes to .env, which Compose
@@ -11,6 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . deploy/bootstrap/install.sh
 . deploy/bootstrap/base-images.sh
+. deploy/bootstrap/engines.sh
 
 readonly goal=${1:?usage: bootstrap.sh demo|test}
 
@@ -50,6 +51,8 @@ missing_parts() {
   if [ "$goal" = test ]; then
     python_is_usable || echo python
     command -v systemd-analyze >/dev/null || echo systemd
+    newest_engine_is_there || echo newest-engine
+    gvisor_is_there || echo gvisor
   fi
 }
 
@@ -60,6 +63,8 @@ describe() {
     buildx) echo "Docker Buildx: builds the images" ;;
     python) echo "Python 3.11 or newer with venv: runs the tests" ;;
     systemd) echo "systemd-analyze: checks the proxy's unit (nothing of systemd has to run)" ;;
+    newest-engine) echo "the newest engine in $newest_engine: some tests start it beside this machine's" ;;
+    gvisor) echo "gVisor in $gvisor: some tests run containers in it" ;;
   esac
 }
 

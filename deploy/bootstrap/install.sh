@@ -41,6 +41,8 @@ install_parts() {
       buildx) install_plugin docker-buildx docker-buildx-plugin docker-buildx ;;
       python) install_packages python3-venv ;;
       systemd) install_packages systemd ;;
+      newest-engine) install_newest_engine ;;
+      gvisor) install_gvisor ;;
     esac
   done
 }
@@ -86,23 +88,39 @@ install_plugin() {
 }
 
 # Debian 12 has neither plugin. Debian 13's are single binaries that run here, so one is unpacked beside the system
-# instead of installed into it. apt fetches and verifies it from the machine's own mirror, in a private root: the
-# machine's package sources stay as they are.
+# instead of installed into it.
 unpack_newer_plugin() {
-  local root apt target=/usr/local/lib/docker/cli-plugins
+  local unpacked target=/usr/local/lib/docker/cli-plugins
   say "unpacking $1 of Debian 13 into $target (this distribution has none that is recent enough)"
+  unpacked=$(mktemp -d)
+  unpack_packages "$unpacked" trixie "$1"
+  as_root install -D -m 755 "$unpacked/usr/libexec/docker/cli-plugins/$1" "$target/$1"
+  rm -rf "$unpacked"
+}
+
+# Unpacks packages of a release of Debian: unpack_packages DIRECTORY RELEASE PACKAGE… apt fetches and verifies them
+# from the machine's own mirror, in a private root: the machine's package sources stay as they are.
+unpack_packages() {
+  local directory=$1 release=$2 root apt keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  shift 2
+  [ -r "$keyring" ] || install_packages debian-archive-keyring
   root=$(mktemp -d)
   mkdir -p "$root/lists/partial" "$root/cache/archives/partial"
-  distribution_sources |
-    awk '{ print "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]", $2, "trixie main"; exit }' \
-      >"$root/sources.list"
-  [ -s "$root/sources.list" ] || die "no Debian mirror is configured; install $1 yourself."
+  echo "deb [signed-by=$keyring] $(debian_mirror) $release main" >"$root/sources.list"
   apt="apt-get -qq -o Dir::Etc::SourceList=$root/sources.list -o Dir::Etc::SourceParts=-"
   apt="$apt -o Dir::State::Lists=$root/lists -o Dir::Cache=$root/cache -o APT::Sandbox::User=root"
   $apt update
-  (cd "$root" && $apt download "$1" && dpkg -x "$1"_*.deb unpacked)
-  as_root install -D -m 755 "$root/unpacked/usr/libexec/docker/cli-plugins/$1" "$target/$1"
+  (cd "$root" && $apt download "$@")
+  for package in "$root"/*.deb; do dpkg -x "$package" "$directory"; done
   rm -rf "$root"
+}
+
+# The mirror of Debian that this machine uses; on Ubuntu, which has none, the public one.
+debian_mirror() {
+  case $(. /etc/os-release && echo "$ID") in
+    debian) distribution_sources | awk '{ print $2; exit }' | grep . || die "no Debian mirror is configured." ;;
+    *) echo http://deb.debian.org/debian ;;
+  esac
 }
 
 # The machine's own package sources of its distribution, as lines for sources.list: the release first, then its updates.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.harness import docker, inspect
+from tests.support.harness import docker, inspect, process_status
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "doogie-readme-test"
@@ -79,11 +79,6 @@ def container(service: str) -> str:
         "--filter",
         f"label=com.docker.compose.service={service}",
     )
-
-
-def process_status(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def test_demo_prints_the_answer_of_a_real_mcp_server(demo: str) -> None:

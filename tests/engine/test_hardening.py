@@ -3,18 +3,15 @@
 import asyncio
 from pathlib import Path
 
-from tests.support.harness import ProxyUnderTest, inspect, policy_document, proxy_under_test, toolbox_rule
-
-
-def proc(pid: int, file: str) -> str:
-    """A file of ``/proc/<pid>``, as the host sees it."""
-    return Path(f"/proc/{pid}/{file}").read_text()
-
-
-def process_status(pid: int) -> dict[str, str]:
-    """``/proc/<pid>/status`` of a container's first process, as the host sees it."""
-    lines = proc(pid, "status").splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+from tests.support.harness import (
+    ProxyUnderTest,
+    inspect,
+    policy_document,
+    proc,
+    process_status,
+    proxy_under_test,
+    toolbox_rule,
+)
 
 
 async def test_first_process_is_unprivileged_in_every_way_the_kernel_knows(proxy: ProxyUnderTest) -> None:

@@ -33,8 +33,8 @@ OTHER_TOKEN = "test-token-of-other"
 
 Json = Any
 
-INSTANCES: set[str] = set()
-"""Every instance that the running test has made containers under."""
+INSTANCES: dict[str, str] = {}
+"""Every instance that the running test has made containers under, and the socket of the engine they are on."""
 
 
 def toolbox_rule(**fields: object) -> dict[str, object]:
@@ -69,20 +69,32 @@ def configuration_of(document: Mapping[str, object], keyring: Keyring) -> Config
     return Configuration(policy, read_secrets(policy), keyring)
 
 
-def docker(*args: str) -> str:
-    """Run the Docker CLI against the engine under test and return its output."""
-    command = ["docker", "--host", f"unix://{ENGINE_SOCKET}", *args]
+def docker(*args: str, engine_socket: str = ENGINE_SOCKET) -> str:
+    """Run the Docker CLI against the engine under test, or another, and return its output."""
+    command = ["docker", "--host", f"unix://{engine_socket}", *args]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
-def containers_of(instance: str) -> list[str]:
+def containers_of(instance: str, engine_socket: str = ENGINE_SOCKET) -> list[str]:
     """Ids of every container, dead or alive, that carries the instance's label."""
-    return docker("ps", "-aq", "--no-trunc", "--filter", f"label=io.doogie.instance={instance}").split()
+    label = f"label=io.doogie.instance={instance}"
+    return docker("ps", "-aq", "--no-trunc", "--filter", label, engine_socket=engine_socket).split()
 
 
-def inspect(container_id: str) -> Json:
+def inspect(container_id: str, engine_socket: str = ENGINE_SOCKET) -> Json:
     """``docker inspect`` of one container."""
-    return json.loads(docker("inspect", container_id))[0]
+    return json.loads(docker("inspect", container_id, engine_socket=engine_socket))[0]
+
+
+def proc(pid: int, file: str) -> str:
+    """A file of ``/proc/<pid>``, as the host sees it."""
+    return Path(f"/proc/{pid}/{file}").read_text()
+
+
+def process_status(pid: int) -> dict[str, str]:
+    """``/proc/<pid>/status`` of a container's first process, as the host sees it."""
+    lines = proc(pid, "status").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 @dataclass
@@ -205,6 +217,7 @@ async def proxy_under_test(
     directory: Path,
     document: Mapping[str, object],
     *,
+    engine_socket: str = ENGINE_SOCKET,
     instance: str | None = None,
     key: str | None = None,
     leave_running: bool = False,
@@ -218,10 +231,10 @@ async def proxy_under_test(
     servers are the next proxy's. When the test is over, containers that are left fail it (``tests/conftest.py``).
     """
     instance = instance or "t" + uuid.uuid4().hex[:12]
-    INSTANCES.add(instance)
+    INSTANCES[instance] = engine_socket
     async with AsyncExitStack() as stack:
         engine = directory / f"engine-{uuid.uuid4().hex[:6]}.sock"
-        recorder = await stack.enter_async_context(RecordingEngine(engine, ENGINE_SOCKET, replace=replace_in_answers))
+        recorder = await stack.enter_async_context(RecordingEngine(engine, engine_socket, replace=replace_in_answers))
         socket = directory / f"proxy-{uuid.uuid4().hex[:6]}.sock"
         configured = Settings(
             listen=f"unix://{socket},tcp://127.0.0.1:0", engine=f"unix://{engine}", instance=instance, **settings
@@ -276,7 +289,7 @@ async def served_proxy(
     ``under`` is a command that runs the command which follows it.
     """
     instance = "s" + uuid.uuid4().hex[:12]
-    INSTANCES.add(instance)
+    INSTANCES[instance] = ENGINE_SOCKET
     (directory / "signing.key").write_text("ab" * 32)
     policy, socket, audit = (directory / name for name in ("policy.yaml", "served.sock", "audit.log"))
     given = {
@@ -304,11 +317,11 @@ async def served_proxy(
         raise AssertionError(f"doogie-proxy ended with {process.returncode}: {''.join(proxy.log[-20:])}")
 
 
-def assert_nothing_left(instance: str) -> None:
+def assert_nothing_left(instance: str, engine_socket: str = ENGINE_SOCKET) -> None:
     """Fail, after cleaning up, when the instance has containers."""
-    if left := containers_of(instance):
-        names = docker("inspect", "--format", "{{.Name}} {{.State.Status}}", *left)
-        docker("rm", "--force", "--volumes", *left)
+    if left := containers_of(instance, engine_socket):
+        names = docker("inspect", "--format", "{{.Name}} {{.State.Status}}", *left, engine_socket=engine_socket)
+        docker("rm", "-f", *left, engine_socket=engine_socket)
         raise AssertionError(f"containers left behind: {names}")
 
 

@@ -91,7 +91,7 @@ async def served(directory: Path, document: Mapping[str, object], **settings: ob
     ``settings`` are ``DOOGIE_PROXY_<NAME>``. Containers that are left are the caller's.
     """
     instance = "t" + uuid.uuid4().hex[:12]
-    INSTANCES.add(instance)
+    INSTANCES[instance] = ENGINE_SOCKET
     key, socket, log = directory / "signing.key", directory / "proxy.sock", directory / "proxy.log"
     key.write_text("ab" * 32 + "\n")
     key.chmod(0o600)
