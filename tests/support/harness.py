@@ -27,7 +27,7 @@ from doogie_proxy.settings import Settings
 from tests.support.recording_engine import RecordingEngine
 
 ENGINE_SOCKET = os.environ.get("DOOGIE_ENGINE_SOCKET", "/var/run/docker.sock")
-TOOLBOX = "doogie-test/toolbox:1"
+TOOLBOX = "doogie-test/toolbox:2"
 TOKEN = "test-token-of-chat"
 OTHER_TOKEN = "test-token-of-other"
 
