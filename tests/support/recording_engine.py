@@ -82,6 +82,11 @@ class RecordingEngine:
         """The container creations."""
         return [request for request in self.requests if request.path.startswith("/containers/create")]
 
+    def for_clients(self) -> list[EngineRequest]:
+        """All that was asked of the engine, but for what the proxy asks of its own accord, whoever calls it."""
+        own = ("/version", "/info", "/events", "/containers/json")
+        return [request for request in self.requests if request.method != "GET" or not request.path.startswith(own)]
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None:
