@@ -156,15 +156,18 @@ def burn() -> None:
         pass
 
 
-def fill(path: str) -> None:
-    """Write to a file until it fails; one line of JSON: how much was written, and the error. Then idle."""
-    written = 0
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
-        while True:
-            written += os.write(descriptor, bytes(CHUNK))
-    except OSError as exc:
-        say({"written": written, "error": errno.errorcode[exc.errno or 0]})
+def fill(*paths: str) -> None:
+    """Write to each file until it fails; one line of JSON: by path, how much was written, and the error. Then idle."""
+    outcomes = {}
+    for path in paths:
+        written = 0
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+            while True:
+                written += os.write(descriptor, bytes(CHUNK))
+        except OSError as exc:
+            outcomes[path] = [written, errno.errorcode[exc.errno or 0]]
+    say(outcomes)
     idle()
 
 

@@ -49,7 +49,7 @@ PAST = {
     "--(?:x|y)=.*": ("--x=\n", "--x=a\n--evil", "--z=", "-x=", "--x", "--xy=", "a--x=", "--x=a\n"),
     "--name=.+": ("--name=", "--name=\n", "--name=a\n-v", "--name=a\n"),
     "(?i)--ok": ("--oKk", "--ok\n", "--oҝ"),
-    "(?x) --ok  # a comment": ("--ok  # a comment", "--ok\n", "--ok#", " --ok"),
+    "(?x) --ok  # a comment\n": ("--ok  # a comment", "--ok\n", "--ok#", " --ok"),
     "a|": ("-", "aa", "\n", "a\n", "|"),
     "a|-b\\b|": ("-b\n", "-bc", "a-b", "-b -c"),
     "\\w+": ("-", "a-b", "a b", "", "a\n", "a=b", "a.b"),
@@ -203,10 +203,10 @@ async def test_no_pattern_lets_a_dangerous_variable_in(engine: str, tmp_path: Pa
 
 @pytest.mark.redteam(52)
 async def test_no_variable_is_set_by_the_back_door(engine: str, tmp_path: Path) -> None:
-    fixed = {"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_OPTIONS": ""}
+    fixed = {"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_OPTIONS": "", "G_FIXED": "fixed"}
     (tmp_path / "secret").write_text("value")
     rule = toolbox_rule(
-        env={"allow": ["GREETING"], "patterns": ["G_.*"], "fixed": fixed},
+        env={"allow": ["GREETING"], "patterns": ["G_.*", "TOKEN"], "fixed": fixed},
         secrets={"token": {"file": str(tmp_path / "secret"), "env": "TOKEN"}},
     )
     async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
