@@ -142,7 +142,7 @@ async def test_unlisted_image_is_refused_rule_by_rule_with_code_1(cli: Cli, prox
     assert message == (
         "doogie: policy-denied: The policy does not allow this\n"
         "  no rule admits the request: see errors, rule by rule\n"
-        "  rules.toolbox: image 'debian' is not one of doogie-test/toolbox:1\n"
+        f"  rules.toolbox: image 'debian' is not one of {TOOLBOX}\n"
         "  rules.missing: image 'debian' is not one of doogie-test/missing:1\n"
         "  rules.time: image 'debian' is not one of doogie/mcp-server-time:2026.10.19\n"
         "  rules.everything: image 'debian' is not one of doogie/mcp-server-everything:2026.8.31\n"

@@ -1,10 +1,13 @@
 """What the engine tests run inside containers: ``toolbox.py SUBCOMMAND [N]``; see ``COMMANDS``."""
 
+import errno
 import json
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 CHUNK = 65536
@@ -123,6 +126,108 @@ def hog_memory() -> None:
         hoard.append(bytearray(os.urandom(1024) * 1024))
 
 
+def hog_in_child() -> None:
+    """Have a child take memory until it dies; one line of JSON: what it died of. Then idle."""
+    if (child := os.fork()) == 0:
+        hog_memory()
+    say({"signal": os.WTERMSIG(os.waitpid(child, 0)[1])})
+    idle()
+
+
+def fork_bomb() -> None:
+    """Every process forks for ever; each says so the first time that it cannot."""
+    told = False
+    while True:
+        try:
+            if os.fork() == 0:
+                told = False
+        except OSError as exc:
+            if not told:
+                say({"refused": errno.errorcode[exc.errno or 0]})
+            told = True
+            time.sleep(0.05)
+
+
+def burn() -> None:
+    """Keep four processes busy for ever."""
+    os.fork()
+    os.fork()
+    while True:
+        pass
+
+
+def fill(*paths: str) -> None:
+    """Write to each file until it fails; one line of JSON: by path, how much was written, and the error. Then idle."""
+    outcomes = {}
+    for path in paths:
+        written = 0
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+            while True:
+                written += os.write(descriptor, bytes(CHUNK))
+        except OSError as exc:
+            outcomes[path] = [written, errno.errorcode[exc.errno or 0]]
+    say(outcomes)
+    idle()
+
+
+def fill_with_files(directory: str) -> None:
+    """Make empty files until it fails; one line of JSON: how many, and the error. Then idle."""
+    made = 0
+    try:
+        while True:
+            os.close(os.open(f"{directory}/{made}", os.O_WRONLY | os.O_CREAT))
+            made += 1
+    except OSError as exc:
+        say({"made": made, "error": errno.errorcode[exc.errno or 0]})
+    idle()
+
+
+def reach(*targets: str) -> None:
+    """Connect to each ``address:port``, ``/path`` or ``@abstract``; one line of JSON: what came of it. Then idle."""
+    outcomes = {}
+    for target in targets:
+        host, _, port = target.rpartition(":")
+        try:
+            if target[0] in "/@":
+                with socket.socket(socket.AF_UNIX) as one:
+                    one.connect(target if target[0] == "/" else "\0" + target[1:])
+            else:
+                socket.create_connection((host, int(port)), timeout=3).close()
+            outcomes[target] = "connected"
+        except TimeoutError:
+            outcomes[target] = "timeout"
+        except OSError as exc:
+            outcomes[target] = errno.errorcode.get(exc.errno or 0, str(exc))
+    say({"interfaces": [name for _, name in socket.if_nameindex()], "outcomes": outcomes})
+    idle()
+
+
+def endless_line() -> None:
+    """Print without end, and without a newline."""
+    while True:
+        write_all(1, b"x" * 1024)
+
+
+def long_line_then_echo(count: str) -> None:
+    """One line of ``count`` bytes, made little by little; then each line back as it comes."""
+    for _ in range(int(count) // CHUNK):
+        write_all(1, b"x" * CHUNK)
+    write_all(1, b"\n")
+    echo_lines()
+
+
+def hex_then_echo(digits: str) -> None:
+    """These bytes, then each line back as it comes."""
+    write_all(1, bytes.fromhex(digits))
+    echo_lines()
+
+
+def say(value: object) -> None:
+    """One line of JSON."""
+    write_all(1, json.dumps(value).encode() + b"\n")
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write everything, however little the pipe takes at a time."""
     view = memoryview(data)
@@ -149,6 +254,15 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "exit-after-line": exit_after_line,
     "not-utf8": not_utf8,
     "hog-memory": hog_memory,
+    "hog-in-child": hog_in_child,
+    "fork-bomb": fork_bomb,
+    "burn": burn,
+    "fill": fill,
+    "fill-with-files": fill_with_files,
+    "reach": reach,
+    "endless-line": endless_line,
+    "long-line-then-echo": long_line_then_echo,
+    "hex-then-echo": hex_then_echo,
 }
 
 if __name__ == "__main__":

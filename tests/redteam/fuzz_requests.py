@@ -229,7 +229,7 @@ _STRINGS = [
     "x" * 9000,
     "😀" * 300,
 ]
-_IMAGES = [TOOLBOX, "doogie-test/toolbox", "doogie-test/toolbox:2", "doogie-test/toolbox:1@sha256:" + "0" * 64]
+_IMAGES = [TOOLBOX, "doogie-test/toolbox", "doogie-test/toolbox:3", "doogie-test/toolbox:2@sha256:" + "0" * 64]
 _IMAGES += ["doogie-test/never-built:1", "alpine", "../x", "a b", "sha256:" + "0" * 64, "x" * 600, "evil.example/a/b:1"]
 
 

@@ -27,7 +27,7 @@ from doogie_proxy.settings import Settings
 from tests.support.recording_engine import RecordingEngine
 
 ENGINE_SOCKET = os.environ.get("DOOGIE_ENGINE_SOCKET", "/var/run/docker.sock")
-TOOLBOX = "doogie-test/toolbox:1"
+TOOLBOX = "doogie-test/toolbox:2"
 TOKEN = "test-token-of-chat"
 OTHER_TOKEN = "test-token-of-other"
 
@@ -121,16 +121,13 @@ class Answer:
 
 
 @dataclass
-class ProxyUnderTest:
-    """A running proxy with an HTTP session of the client ``chat``."""
+class ProxyCalls:
+    """What a test asks of a proxy, through an HTTP session over its unix socket; as client ``chat`` unless it says."""
 
     instance: str
     socket: Path
-    tcp_url: str
     http: aiohttp.ClientSession
-    recorder: RecordingEngine
-    api: Api
-    started: set[tuple[str, str]] = field(default_factory=set)
+    started: set[tuple[str, str]] = field(default_factory=set, kw_only=True)
 
     async def call(
         self,
@@ -152,15 +149,6 @@ class ProxyUnderTest:
             sent.setdefault("Content-Type", "application/json")
         url = URL(f"http://proxy{path}", encoded=True)  # as it is: "..", "%2f" and all
         async with self.http.request(method, url, data=data, headers=sent) as response:
-            return Answer(response.status, response.headers, await response.text())
-
-    async def call_tcp(self, method: str, path: str, *, token: str = TOKEN) -> Answer:
-        """One call over the loopback port."""
-        headers = {"Authorization": f"Bearer {token}"}
-        async with (
-            aiohttp.ClientSession() as http,
-            http.request(method, self.tcp_url + path, headers=headers) as response,
-        ):
             return Answer(response.status, response.headers, await response.text())
 
     async def start(self, name: str, *args: str, image: str = TOOLBOX, token: str = TOKEN, **body: object) -> Json:
@@ -192,10 +180,6 @@ class ProxyUnderTest:
             headers={"Authorization": f"Bearer {token}"},
         )
 
-    def reload(self, document: Mapping[str, object], *, key: str = "ab" * 32) -> None:
-        """Have the proxy decide by another policy from now on."""
-        self.api.use(configuration_of(document, Keyring([bytes.fromhex(key)])))
-
     async def until(self, name: str, state: str, *, timeout_s: float = 30) -> Json:
         """The server's status once it is in ``state``."""
         async with asyncio.timeout(timeout_s):
@@ -210,6 +194,28 @@ class ProxyUnderTest:
         async with asyncio.timeout(timeout_s):
             while (await self.until(name, "running"))["stdio"]["attached"]:
                 await asyncio.sleep(0.02)
+
+
+@dataclass
+class ProxyUnderTest(ProxyCalls):
+    """A proxy that runs in this process."""
+
+    tcp_url: str
+    recorder: RecordingEngine
+    api: Api
+
+    async def call_tcp(self, method: str, path: str, *, token: str = TOKEN) -> Answer:
+        """One call over the loopback port."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(method, self.tcp_url + path, headers=headers) as response,
+        ):
+            return Answer(response.status, response.headers, await response.text())
+
+    def reload(self, document: Mapping[str, object], *, key: str = "ab" * 32) -> None:
+        """Have the proxy decide by another policy from now on."""
+        self.api.use(configuration_of(document, Keyring([bytes.fromhex(key)])))
 
 
 @asynccontextmanager
@@ -242,7 +248,7 @@ async def proxy_under_test(
         keyring = Keyring([bytes.fromhex(key or "ab" * 32)])
         serving = await stack.enter_async_context(running(configured, configuration_of(document, keyring)))
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))))
-        proxy = ProxyUnderTest(instance, socket, serving.urls[1], http, recorder, serving.api)
+        proxy = ProxyUnderTest(instance, socket, http, serving.urls[1], recorder, serving.api)
         if wait_ready:
             async with asyncio.timeout(30):
                 while (await proxy.call("GET", "/readyz")).status != 200:

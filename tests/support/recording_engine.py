@@ -29,7 +29,7 @@ class RecordingEngine:
         self.path = path
         self._replace = replace
         self._flowing = asyncio.Event()
-        self._stall_before = ""
+        self._stall_before = self._stall_after = ""
         self._flowing.set()
         self.requests: list[EngineRequest] = []
         self.streams = 0
@@ -52,18 +52,18 @@ class RecordingEngine:
         await self._server.wait_closed()
         self.path.unlink(missing_ok=True)
 
-    def stall(self, *, before: str = "") -> None:
+    def stall(self, *, before: str = "", after: str = "") -> None:
         """Let nothing through any more; connections stay open, as with an engine that hangs.
 
-        With ``before``, from the next request on whose path contains it.
+        With ``before``, from the next request on whose path contains it; with ``after``, that one is let through yet.
         """
-        self._stall_before = before
-        if not before:
+        self._stall_before, self._stall_after = before, after
+        if not before and not after:
             self._flowing.clear()
 
     def resume(self) -> None:
         """Let everything through again, and first what has waited."""
-        self._stall_before = ""
+        self._stall_before = self._stall_after = ""
         self._flowing.set()
 
     def cut(self) -> None:
@@ -91,6 +91,11 @@ class RecordingEngine:
     def creates(self) -> list[EngineRequest]:
         """The container creations."""
         return [request for request in self.requests if request.path.startswith("/containers/create")]
+
+    def for_clients(self) -> list[EngineRequest]:
+        """All that was asked of the engine, but for what the proxy asks of its own accord, whoever calls it."""
+        own = ("/version", "/info", "/events", "/containers/json")
+        return [request for request in self.requests if request.method != "GET" or not request.path.startswith(own)]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -128,6 +133,8 @@ class RecordingEngine:
                 self._flowing.clear()
             await self._flowing.wait()
             engine.write(head + body)
+            if self._stall_after and self._stall_after in path:
+                self._flowing.clear()  # before the answer can be here
             await engine.drain()
             if headers.get("upgrade"):  # hijacked: from here on it is a stream
                 self.streams += 1
