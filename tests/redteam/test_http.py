@@ -664,7 +664,7 @@ async def test_what_a_client_sends_stays_on_one_line_of_the_log(engine: str, tmp
         "LISTEN": f"unix://{socket}", "ENGINE": f"unix://{ENGINE_SOCKET}", "POLICY": policy, "SIGNING_KEY_FILE": key,
         "INSTANCE": "tnasty", "LOG_FORMAT": format_, "LOG_LEVEL": "debug",
     }  # fmt: skip
-    INSTANCES.add("tnasty")
+    INSTANCES["tnasty"] = ENGINE_SOCKET
     serving = await asyncio.create_subprocess_exec(
         *doogie_proxy_command(),
         "serve",

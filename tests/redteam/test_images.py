@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.engine.test_hardening import proc, process_status
 from tests.support.harness import (
     TOKEN,
     TOOLBOX,
@@ -18,6 +17,8 @@ from tests.support.harness import (
     docker,
     inspect,
     policy_document,
+    proc,
+    process_status,
     proxy_under_test,
     toolbox_rule,
 )

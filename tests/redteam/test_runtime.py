@@ -18,7 +18,6 @@ from aiohttp import WSMsgType
 
 from doogie_contract import channels
 from doogie_contract.channels import SUBPROTOCOL_CHANNEL, SUBPROTOCOL_MCP, Channel, CloseCode
-from tests.engine.test_hardening import proc
 from tests.support.harness import (
     ENGINE_SOCKET,
     TOOLBOX,
@@ -28,6 +27,7 @@ from tests.support.harness import (
     docker,
     inspect,
     policy_document,
+    proc,
     proxy_under_test,
     served_proxy,
     toolbox_rule,
