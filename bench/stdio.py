@@ -17,7 +17,8 @@ from pathlib import Path
 import uvloop
 
 from doogie_client import ProxyClient, StartRequest
-from tests.support.harness import ENGINE_SOCKET, TOKEN, TOOLBOX, docker, policy_document, served_proxy, toolbox_rule
+from tests.support.harness import ENGINE_SOCKET, TOKEN, TOOLBOX, docker, policy_document, toolbox_rule
+from tests.support.served import served
 
 MESSAGE = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"text":"hello"}}}\n'
 PROGRAM = "echo-lines"
@@ -82,9 +83,8 @@ async def doogie() -> AsyncIterator[Trip]:
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         document = policy_document(toolbox_rule(stdio={"max_message": "64MiB", "buffer": "64MiB"}))
-        served = await stack.enter_async_context(served_proxy(directory, document))
-        await served.event("readiness_changed")
-        proxy = await stack.enter_async_context(ProxyClient(f"unix://{served.socket}", TOKEN))
+        own = await stack.enter_async_context(served(directory, document, engine=f"unix://{ENGINE_SOCKET}"))
+        proxy = await stack.enter_async_context(ProxyClient(f"unix://{own.socket}", TOKEN))
         await proxy.start("bench", StartRequest(image=TOOLBOX, args=[PROGRAM]))
         stream = await stack.enter_async_context(proxy.stdio("bench"))
 

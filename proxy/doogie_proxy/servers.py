@@ -106,7 +106,7 @@ class Servers:
         while self._operations:
             await asyncio.wait(self._operations)
         await asyncio.gather(*(self._close(server) for server in list(self._servers.values())))
-        await self._group.__aexit__(exc_type, exc, traceback)
+        await self._group.__aexit__(None, None, None)  # an error of the block goes on as it is, not in a group
 
     # ── what a client may ask for ────────────────────────────────────────────────────────────────
 

@@ -19,17 +19,16 @@ from tests.support.harness import (
     TOKEN,
     TOOLBOX,
     ProxyUnderTest,
-    ServedProxy,
     containers_of,
     docker,
     doogie_proxy_command,
     inspect,
     policy_document,
     proxy_under_test,
-    served_proxy,
     toolbox_rule,
     write_yaml,
 )
+from tests.support.served import Served, served
 
 START = "/v1/servers/box/start"
 
@@ -308,24 +307,25 @@ async def test_signing_keys_are_replaced_without_stopping_anything(engine: str, 
 
 
 @pytest.fixture
-async def served(engine: str, tmp_path: Path) -> AsyncIterator[ServedProxy]:
-    async with served_proxy(tmp_path, policy_document(toolbox_rule())) as proxy:
+async def process(engine: str, tmp_path: Path) -> AsyncIterator[Served]:
+    """A proxy in a process of its own."""
+    async with served(tmp_path, policy_document(toolbox_rule())) as proxy:
         yield proxy
 
 
-async def test_sighup_reads_the_files_anew_all_or_nothing(served: ServedProxy) -> None:
-    good = served.policy.read_text()
-    served.policy.write_text(good + "surplus: 1\n")
-    served.process.send_signal(signal.SIGHUP)
-    refused = await served.event("reload_refused")
-    assert refused["faults"] == [f"{served.policy}:{len(good.splitlines()) + 1}: surplus: unknown key"]
-    served.policy.write_text(good)
-    served.process.send_signal(signal.SIGHUP)
-    assert (await served.event("reloaded"))["rules"] == 1
+async def test_sighup_reads_the_files_anew_all_or_nothing(process: Served) -> None:
+    good = process.policy.read_text()
+    process.policy.write_text(good + "surplus: 1\n")
+    process.process.send_signal(signal.SIGHUP)
+    refused = await process.event("reload_refused")
+    assert refused["faults"] == [f"{process.policy}:{len(good.splitlines()) + 1}: surplus: unknown key"]
+    process.policy.write_text(good)
+    process.process.send_signal(signal.SIGHUP)
+    assert (await process.event("reloaded"))["rules"] == 1
 
 
-async def test_each_decision_is_one_line_of_the_audit_file(served: ServedProxy) -> None:
-    curl = ["curl", "--silent", "--unix-socket", str(served.socket), "http://proxy/v1/servers/box/start"]
+async def test_each_decision_is_one_line_of_the_audit_file(process: Served) -> None:
+    curl = ["curl", "--silent", "--unix-socket", str(process.socket), "http://proxy/v1/servers/box/start"]
     body = '{"image": "other:1", "env": {"A": "planted"}}'
     for token in ("wrong", TOKEN):
         run = await asyncio.create_subprocess_exec(
@@ -333,17 +333,17 @@ async def test_each_decision_is_one_line_of_the_audit_file(served: ServedProxy) 
         )
         out, _ = await run.communicate()
         request_id = json.loads(out)["request_id"]
-        line = await served.event("audit")
+        line = await process.event("audit")
         assert line["request_id"] == request_id
         async with asyncio.timeout(10):
-            while str(request_id) not in served.audit.read_text():
+            while str(request_id) not in process.audit.read_text():
                 await asyncio.sleep(0.01)
-    unknown, denied = map(json.loads, served.audit.read_text().splitlines())
+    unknown, denied = map(json.loads, process.audit.read_text().splitlines())
     assert (unknown["outcome"], unknown["problem"], "client" in unknown) == ("refused", "unauthenticated", False)
     assert (denied["client"], denied["server"], denied["problem"]) == ("chat", "box", "policy-denied")
     assert (denied["image"], denied["env"]) == ("other:1", ["A"])
     assert denied["why"][0].startswith("rules.toolbox: image 'other:1' is not one of")
-    assert "planted" not in served.audit.read_text()
+    assert "planted" not in process.audit.read_text()
 
 
 # ── the audit log ────────────────────────────────────────────────────────────────────────────────
@@ -424,3 +424,19 @@ async def test_a_caller_that_goes_away_does_not_get_past_the_audit_log(engine: s
         [audit] = [log for log in logs if log["event"] == "audit" and log["action"] == "start"]
         assert (audit["outcome"], audit["rule"], audit["server"]) == ("abandoned", "toolbox", "box")
         await proxy.stop("box")
+
+
+async def test_a_socket_that_another_proxy_listens_on_is_one_line_and_no_traceback(process: Served) -> None:
+    environment = {
+        "DOOGIE_PROXY_LISTEN": f"unix://{process.socket}",
+        "DOOGIE_PROXY_POLICY": str(process.policy),
+        "DOOGIE_PROXY_SIGNING_KEY_FILE": str(process.policy.parent / "signing.key"),
+        "DOOGIE_PROXY_ENGINE": f"unix://{ENGINE_SOCKET}",
+        "DOOGIE_PROXY_INSTANCE": "another",
+    }
+    second = await asyncio.create_subprocess_exec(
+        *doogie_proxy_command(), "serve", env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        _, told = await second.communicate()
+    assert (second.returncode, told.decode()) == (1, f"doogie-proxy: another process listens on {process.socket}\n")

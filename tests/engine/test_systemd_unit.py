@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import TOKEN, TOOLBOX, assert_nothing_left, policy_document, served_proxy, toolbox_rule
+from tests.support.harness import TOKEN, TOOLBOX, assert_nothing_left, policy_document, toolbox_rule
+from tests.support.served import served
 
 ROOT = Path(__file__).parents[2]
 UNDER_UNIT = [sys.executable, "-m", "tests.support.under_unit", str(ROOT / "deploy/systemd/doogie-proxy.service")]
@@ -30,8 +31,9 @@ async def test_the_proxy_serves_reloads_and_ends_under_the_units_rules(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    async with served_proxy(tmp_path, policy_document(toolbox_rule()), under=UNDER_UNIT) as proxy:
-        await proxy.event("readiness_changed")
+    async with served(
+        tmp_path, policy_document(toolbox_rule()), under=UNDER_UNIT, listen=f"unix://{tmp_path}/served.sock"
+    ) as proxy:
         started = await curl(proxy.socket, "/v1/servers/box/start", {"image": TOOLBOX, "args": ["sleep"]})
         assert isinstance(started, dict)
         assert started["state"] == "running"

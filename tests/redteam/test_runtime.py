@@ -29,9 +29,9 @@ from tests.support.harness import (
     policy_document,
     proc,
     proxy_under_test,
-    served_proxy,
     toolbox_rule,
 )
+from tests.support.served import served
 
 MIB = 2**20
 ROOM = 24 * MIB
@@ -121,26 +121,15 @@ async def own_process(
 ) -> AsyncIterator[tuple[ProxyCalls, Process]]:
     """A proxy in a process of its own, so that its memory is its own; what was started is stopped at the end."""
     async with (
-        served_proxy(directory, document, **settings) as served,
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(served.socket), limit=0)) as http,
+        served(directory, document, **settings) as own,
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(own.socket), limit=0)) as http,
     ):
-        proxy = ProxyCalls(served.instance, served.socket, http)
-        reading = asyncio.create_task(read_all(served.process.stdout))  # a full pipe would stop the proxy
-        async with asyncio.timeout(30):
-            while (await proxy.call("GET", "/readyz")).status != 200:
-                await asyncio.sleep(0.02)
+        proxy = ProxyCalls(own.instance, own.socket, http)
         try:
-            yield proxy, Process(served.process.pid)
+            yield proxy, Process(own.process.pid)
         finally:
             for token, name in list(proxy.started):
                 await proxy.stop(name, token=token)
-            reading.cancel()
-            await asyncio.wait([reading])
-
-
-async def read_all(stream: asyncio.StreamReader | None) -> None:
-    while stream and await stream.read(65536):
-        pass
 
 
 SMALL = {"max_message": "1MiB", "buffer": "1MiB"}

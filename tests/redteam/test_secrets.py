@@ -14,9 +14,9 @@ from tests.support.harness import (
     docker,
     inspect,
     policy_document,
-    served_proxy,
     toolbox_rule,
 )
+from tests.support.served import served
 
 RULE_SECRET = "planted-rule-secret"
 ENV_VALUE = "planted-env-value"
@@ -36,8 +36,8 @@ async def test_a_planted_secret_comes_out_nowhere(engine: str, tmp_path: Path) -
     good = {"image": TOOLBOX, "args": ["sleep"], "env": {"GREETING": ENV_VALUE}, "secrets": ["s"]}
     seen = []
     async with (
-        served_proxy(tmp_path, policy_document(rule), log_level="debug") as proxy,
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(proxy.socket))) as http,
+        served(tmp_path, policy_document(rule), log_level="debug") as proxy,
+        proxy.http() as http,
     ):
 
         async def call(method: str, path: str, body: object = None, token: str = TOKEN) -> aiohttp.ClientResponse:
@@ -46,9 +46,6 @@ async def test_a_planted_secret_comes_out_nowhere(engine: str, tmp_path: Path) -
                 seen.append(str(response.headers) + await response.text())
                 return response
 
-        async with asyncio.timeout(30):
-            while (await call("GET", "/readyz")).status != 200:
-                await asyncio.sleep(0.02)
         start = "/v1/servers/box/start"
         for body in (
             {**good, "env": {"OTHER": ENV_VALUE}},
@@ -86,7 +83,7 @@ async def test_a_planted_secret_comes_out_nowhere(engine: str, tmp_path: Path) -
                 await call("GET", "/v1/servers/box")
                 await asyncio.sleep(0.02)
         await call("POST", "/v1/servers/box/stop")
-    log = "".join(proxy.log)
+    log = proxy.log.read_text()
     assert log.count('"event": "audit"') > 10, "else nothing was searched"
     for secret in (*PLANTED, "planted-path"):
         assert secret not in "".join(seen)

@@ -3,11 +3,10 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -261,73 +260,11 @@ async def proxy_under_test(
                     await proxy.stop(name, token=token)
 
 
-@dataclass
-class ServedProxy:
-    """``doogie-proxy serve``: a process of its own, and its files."""
-
-    process: asyncio.subprocess.Process
-    instance: str
-    socket: Path
-    policy: Path
-    audit: Path
-    log: list[str] = field(default_factory=list)
-    """The lines of its log that have been read."""
-
-    async def event(self, name: str, *, timeout_s: float = 30) -> Json:
-        """The next event of this name in its log."""
-        stdout = self.process.stdout
-        if stdout is None:
-            raise RuntimeError("its log is a pipe")
-        async with asyncio.timeout(timeout_s):
-            while line := await stdout.readline():
-                self.log.append(line.decode())
-                if (found := json.loads(line))["event"] == name:
-                    return found
-        raise AssertionError(f"the log ended without {name}")
-
-
-@asynccontextmanager
-async def served_proxy(
-    directory: Path, document: Mapping[str, object], *, under: Sequence[str] = (), **settings: str
-) -> AsyncIterator[ServedProxy]:
-    """Run ``doogie-proxy serve`` until it listens, and end it with SIGTERM; ``log`` then holds all of its log.
-
-    ``under`` is a command that runs the command which follows it.
-    """
-    instance = "s" + uuid.uuid4().hex[:12]
-    INSTANCES[instance] = ENGINE_SOCKET
-    (directory / "signing.key").write_text("ab" * 32)
-    policy, socket, audit = (directory / name for name in ("policy.yaml", "served.sock", "audit.log"))
-    given = {
-        "listen": f"unix://{socket}",
-        "policy": str(write_yaml(policy, document)),
-        "signing_key_file": str(directory / "signing.key"),
-        "engine": f"unix://{ENGINE_SOCKET}",
-        "instance": instance,
-        "audit_file": str(audit),
-        **settings,
-    }
-    environment = {**os.environ, **{f"DOOGIE_PROXY_{name.upper()}": value for name, value in given.items()}}
-    pipe = asyncio.subprocess.PIPE
-    command = [*under, *doogie_proxy_command(), "serve"]
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe)
-    proxy = ServedProxy(process, instance, socket, policy, audit)
-    try:
-        await proxy.event("listening")
-        yield proxy
-    finally:
-        process.send_signal(signal.SIGTERM)
-        out, _ = await process.communicate()
-        proxy.log += out.decode().splitlines()
-    if process.returncode != 0:
-        raise AssertionError(f"doogie-proxy ended with {process.returncode}: {''.join(proxy.log[-20:])}")
-
-
 def assert_nothing_left(instance: str, engine_socket: str = ENGINE_SOCKET) -> None:
     """Fail, after cleaning up, when the instance has containers."""
     if left := containers_of(instance, engine_socket):
         names = docker("inspect", "--format", "{{.Name}} {{.State.Status}}", *left, engine_socket=engine_socket)
-        docker("rm", "-f", *left, engine_socket=engine_socket)
+        docker("rm", "--force", "--volumes", *left, engine_socket=engine_socket)
         raise AssertionError(f"containers left behind: {names}")
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,29 @@ from tests.support.harness import ENGINE_SOCKET, INSTANCES, doogie_proxy_command
 from tests.support.recording_engine import RecordingEngine
 
 
-@dataclass(frozen=True)
+@dataclass
 class Served:
-    """The process, where it listens, where it logs, and the engine as it sees it."""
+    """The process, where it listens, its files, and the engine as it sees it."""
 
     instance: str
     process: asyncio.subprocess.Process
     socket: Path
+    policy: Path
+    audit: Path
     log: Path
     recorder: RecordingEngine
+    _told: int = 0
+    """How many events ``event`` has passed."""
+
+    async def event(self, name: str, *, timeout_s: float = 30) -> dict[str, Any]:
+        """The next event of this name in its log, after the one that was asked for before."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                for number, event in enumerate(self.events()):
+                    if number >= self._told and event["event"] == name:
+                        self._told = number + 1
+                        return event
+                await asyncio.sleep(0.02)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What it has logged.
@@ -35,8 +49,9 @@ class Served:
         """
         with self.log.open(encoding="utf-8") as lines:
             for line in lines:
-                event: dict[str, Any] = json.loads(line)
-                yield event
+                if line.endswith("\n"):  # else it is being written
+                    event: dict[str, Any] = json.loads(line)
+                    yield event
 
     def defects(self) -> list[dict[str, Any]]:
         """What it has logged that no client may be able to cause: errors, tracebacks, operations that failed."""
@@ -85,20 +100,25 @@ class Served:
 
 
 @asynccontextmanager
-async def served(directory: Path, document: Mapping[str, object], **settings: object) -> AsyncIterator[Served]:
+async def served(
+    directory: Path, document: Mapping[str, object], *, under: Sequence[str] = (), **settings: object
+) -> AsyncIterator[Served]:
     """Run the installed command until the block ends, on a unix socket and a loopback port; enter when it is ready.
 
-    ``settings`` are ``DOOGIE_PROXY_<NAME>``. Containers that are left are the caller's.
+    ``settings`` are ``DOOGIE_PROXY_<NAME>``; ``under`` is a command that runs the command which follows it. Containers
+    that are left are the caller's.
     """
     instance = "t" + uuid.uuid4().hex[:12]
     INSTANCES[instance] = ENGINE_SOCKET
-    key, socket, log = directory / "signing.key", directory / "proxy.sock", directory / "proxy.log"
+    key, socket, log = directory / "signing.key", directory / "served.sock", directory / "proxy.log"
+    policy, audit = directory / "policy.yaml", directory / "audit.log"
     key.write_text("ab" * 32 + "\n")
     key.chmod(0o600)
     async with RecordingEngine(directory / "engine.sock", ENGINE_SOCKET) as recorder:
         environment = {
             "listen": f"unix://{socket},tcp://127.0.0.1:0",
-            "policy": write_yaml(directory / "policy.yaml", document),
+            "policy": write_yaml(policy, document),
+            "audit_file": audit,
             "engine": f"unix://{recorder.path}",
             "signing_key_file": key,
             "instance": instance,
@@ -106,6 +126,7 @@ async def served(directory: Path, document: Mapping[str, object], **settings: ob
         }
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
+                *under,
                 *doogie_proxy_command(),
                 "serve",
                 env={
@@ -115,7 +136,7 @@ async def served(directory: Path, document: Mapping[str, object], **settings: ob
                 stdout=output,
                 stderr=output,
             )
-        proxy = Served(instance, process, socket, log, recorder)
+        proxy = Served(instance, process, socket, policy, audit, log, recorder)
         try:
             await _ready(proxy)
             yield proxy
