@@ -12,6 +12,12 @@ from collections.abc import Callable
 
 CHUNK = 65536
 
+# Where nothing stops it, an attack stops itself: a test that fails must not take the machine with it.
+FORKS = 9
+"""2 ** 9 processes."""
+MOST_BYTES = 2**30
+MOST_FILES = 200_000
+
 
 def cat() -> None:
     """Copy stdin to stdout, byte for byte, until EOF."""
@@ -121,9 +127,9 @@ def not_utf8() -> None:
 
 def hog_memory() -> None:
     """Take memory until stopped."""
-    hoard = []
-    while True:
-        hoard.append(bytearray(os.urandom(1024) * 1024))
+    hoard = [bytearray(os.urandom(1024) * 1024) for _ in range(MOST_BYTES // 2**20)]
+    say({"taken": len(hoard)})
+    idle()
 
 
 def hog_in_child() -> None:
@@ -135,17 +141,19 @@ def hog_in_child() -> None:
 
 
 def fork_bomb() -> None:
-    """Every process forks for ever; each says so the first time that it cannot."""
+    """Every process forks, and so do its children; each says so the first time that it cannot, and tries again."""
     told = False
-    while True:
-        try:
-            if os.fork() == 0:
-                told = False
-        except OSError as exc:
-            if not told:
-                say({"refused": errno.errorcode[exc.errno or 0]})
-            told = True
-            time.sleep(0.05)
+    for _ in range(FORKS):
+        while True:
+            try:
+                os.fork()
+                break
+            except OSError as exc:
+                if not told:
+                    say({"refused": errno.errorcode[exc.errno or 0]})
+                told = True
+                time.sleep(0.05)
+    idle()
 
 
 def burn() -> None:
@@ -163,8 +171,9 @@ def fill(*paths: str) -> None:
         written = 0
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
-            while True:
+            while written < MOST_BYTES:
                 written += os.write(descriptor, bytes(CHUNK))
+            outcomes[path] = [written, ""]
         except OSError as exc:
             outcomes[path] = [written, errno.errorcode[exc.errno or 0]]
     say(outcomes)
@@ -175,9 +184,10 @@ def fill_with_files(directory: str) -> None:
     """Make empty files until it fails; one line of JSON: how many, and the error. Then idle."""
     made = 0
     try:
-        while True:
+        while made < MOST_FILES:
             os.close(os.open(f"{directory}/{made}", os.O_WRONLY | os.O_CREAT))
             made += 1
+        say({"made": made, "error": ""})
     except OSError as exc:
         say({"made": made, "error": errno.errorcode[exc.errno or 0]})
     idle()

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,21 +52,39 @@ async def echoes(proxy: ProxyCalls, name: str) -> None:
         assert (await ws.receive(timeout=60)).data == "are you there?"
 
 
-async def until(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
+def nothing() -> None:
+    """To be looked after meanwhile."""
+
+
+async def until(
+    condition: Callable[[], bool], *, timeout_s: float = 60, meanwhile: Callable[[], None] = nothing
+) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.02)
+            meanwhile()
 
 
-async def until_still(measure: Callable[[], int], *, timeout_s: float = 60) -> int:
+async def until_still(
+    measure: Callable[[], int], *, timeout_s: float = 60, meanwhile: Callable[[], None] = nothing
+) -> int:
     """What ``measure`` counts, once it has not changed for half a second."""
     async with asyncio.timeout(timeout_s):
         last, since = measure(), time.monotonic()
         while time.monotonic() - since < 0.5:
             await asyncio.sleep(0.05)
+            meanwhile()
             if (now := measure()) != last:
                 last, since = now, time.monotonic()
     return last
+
+
+async def until_out_of_memory(proxy: ProxyUnderTest, name: str) -> Any:
+    """How the server ended, once the engine has said that it was for want of memory, which may be after its end."""
+    async with asyncio.timeout(30):
+        while (ended := (await proxy.until(name, "exited"))["exit"])["reason"] != "oom":
+            await asyncio.sleep(0.02)
+    return ended
 
 
 def pid_of(status: Mapping[str, Any]) -> int:
@@ -110,6 +129,10 @@ class Process(NamedTuple):
 
     def peak_rss(self) -> int:
         return int(re.findall(r"VmHWM:\s+(\d+) kB", proc(self.pid, "status"))[0]) * 1024
+
+    def stays_below(self, limit: int) -> None:
+        """Fail at once when it does not: what grows without bound would take the machine's memory."""
+        assert (grown := self.rss() - limit) < 0, f"{grown} bytes too much"
 
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
@@ -176,7 +199,7 @@ async def test_memory_ends_at_its_limit_and_nothing_is_swapped(engine: str, tmp_
         stopped = await proxy.stop("parent")
         assert stopped["exit"]["reason"] == "stopped", "a child of it died, it did not"
         await proxy.start("hungry", "hog-memory")
-        ended = (await proxy.until("hungry", "exited"))["exit"]
+        ended = await until_out_of_memory(proxy, "hungry")
         assert (ended["reason"], ended["code"], ended["signal"]) == ("oom", 137, "SIGKILL")
         await echoes(proxy, "well")
 
@@ -236,7 +259,8 @@ async def test_what_fills_a_tmpfs_that_is_larger_than_its_memory_ends_itself(
     async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
         await proxy.start("well", "echo-lines")
         await proxy.start("filler", *attack)
-        assert (await proxy.until("filler", "exited"))["exit"]["reason"] == "oom"
+        ended = await until_out_of_memory(proxy, "filler")
+        assert (ended["code"], ended["signal"]) == (137, "SIGKILL")
         await echoes(proxy, "well")
 
 
@@ -249,12 +273,14 @@ async def test_a_flood_for_a_client_that_does_not_read_waits_and_can_be_stopped(
     engine: str, tmp_path: Path, subprotocol: str
 ) -> None:
     document = policy_document(toolbox_rule(stdio=SMALL, resources={"cpus": 1}))
-    async with own_process(tmp_path, document) as (proxy, process):
+    async with own_process(tmp_path, document, sweep_interval_s="60") as (proxy, process):
         await proxy.start("well", "echo-lines")
         before = process.rss()
         pid = pid_of(await proxy.start("box", "flood"))
         async with proxy.stdio("box", subprotocol):  # and never reads
-            written = await until_still(lambda: written_by(pid))
+            written = await until_still(
+                lambda: written_by(pid), meanwhile=lambda: process.stays_below(before + MIB + ROOM)
+            )
             print(f"{subprotocol}: {written} bytes, then none; the proxy grew by {process.peak_rss() - before}")
             assert process.peak_rss() - before < MIB + ROOM
             await echoes(proxy, "well")
@@ -272,7 +298,9 @@ async def test_a_flood_that_nobody_is_attached_to_waits_as_well(engine: str, tmp
         pids = [
             pid_of(await proxy.start(f"s{number}", kind)) for number, kind in enumerate(["flood", "endless-line"] * 2)
         ]
-        await asyncio.gather(*(until_still(lambda pid=pid: written_by(pid)) for pid in pids))  # type: ignore[misc]
+        most = before + 4 * MIB + ROOM
+        for pid in pids:
+            await until_still(partial(written_by, pid), meanwhile=lambda: process.stays_below(most))
         print(f"four floods: the proxy grew by {process.peak_rss() - before}")
         assert process.peak_rss() - before < 4 * MIB + ROOM
 
@@ -307,7 +335,7 @@ async def test_a_line_that_never_ends_ends_the_session_and_not_the_proxy(engine:
             assert (await ws.receive(timeout=60)).type is WSMsgType.CLOSE
             assert ws.close_code == CloseCode.MESSAGE_TOO_BIG
         async with proxy.stdio("box", SUBPROTOCOL_MCP):  # which waits for the line's end, and keeps none of it
-            await until(lambda: written_by(pid) > 16 * MIB)
+            await until(lambda: written_by(pid) > 16 * MIB, meanwhile=lambda: process.stays_below(before + MIB + ROOM))
         print(f"an endless line: {written_by(pid)} bytes; the proxy grew by {process.peak_rss() - before}")
         assert process.peak_rss() - before < MIB + ROOM
         await echoes(proxy, "well")
@@ -321,7 +349,7 @@ async def test_a_flood_of_stderr_neither_waits_nor_grows(engine: str, tmp_path: 
         before = process.rss()
         pid = pid_of(await proxy.start("box", "flood-stderr"))
         async with proxy.stdio("box"):  # and never reads
-            await until(lambda: written_by(pid) > 16 * MIB)
+            await until(lambda: written_by(pid) > 16 * MIB, meanwhile=lambda: process.stays_below(before + MIB + ROOM))
             print(f"stderr: {written_by(pid)} bytes; the proxy grew by {process.peak_rss() - before}")
             assert process.peak_rss() - before < MIB + ROOM
             logs = await proxy.call("GET", "/v1/servers/box/logs?tail=99999")
@@ -428,7 +456,7 @@ async def test_a_flood_for_a_server_that_does_not_read_waits_at_the_client(
         for query in ("", "?takeover=1"):
             async with proxy.stdio("deaf", subprotocol, query=query) as ws:
                 flood = asyncio.create_task(send_for_ever(ws))
-                await until_still(lambda: sent)
+                await until_still(lambda: sent, meanwhile=lambda: process.stays_below(before + 4 * MIB + ROOM))
                 flood.cancel()
                 await asyncio.wait([flood])
                 ws._response.close()  # who cannot send cannot say good-bye either
