@@ -134,6 +134,7 @@ class Engine:
             id=str(image["Id"]),
             entrypoint=tuple(config.get("Entrypoint") or ()),
             volumes=tuple(config.get("Volumes") or ()),
+            workdir=str(config.get("WorkingDir") or "/"),
             labels=dict(config.get("Labels") or {}),
         )
 

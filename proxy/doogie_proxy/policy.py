@@ -37,8 +37,10 @@ _NEVER_MOUNTED = (
 """Whoever can read or write these owns the host. Neither they nor what holds or is in them can be mounted."""
 
 DANGEROUS_ENV = re.compile(
-    r"(?i:LD_.*|DYLD_.*|GLIBC_.*|GCONV_PATH|MALLOC_.*|PYTHON.*|NODE_.*|NPM_.*|UV_.*|PIP_.*|DENO_.*|BUN_.*|PERL.*"
-    r"|RUBY.*|GEM_.*|.*JAVA_.*OPTIONS|CLASSPATH|BASH.*|ENV|IFS|SHELL|PATH|HOME|TMPDIR|.*_PROXY|SSL_.*|OPENSSL_.*|GIT_.*)"
+    r"(?i:LD_.*|DYLD_.*|GLIBC_.*|GCONV_PATH|MALLOC_.*|HOSTALIASES|LOCPATH|NLSPATH|PATH|HOME|TMPDIR|XDG_.*"
+    r"|BASH.*|ENV|IFS|PS4|PROMPT_COMMAND|SHELL.*|PYTHON.*|UV_.*|PIP_.*|NODE_.*|NPM_.*|ELECTRON_.*|DENO_.*|BUN_.*"
+    r"|PERL.*|RUBY.*|GEM_.*|LUA_.*|PHP.*|R_(HOME|LIBS|PROFILE).*|ERL_.*|GO(DEBUG|FLAGS|PROXY)|DOTNET_.*|CORECLR_.*|COR_.*|.*JAVA_.*OPTIONS|CLASSPATH"
+    r"|.*_PROXY|.*_CA_BUNDLE|SSL.*|OPENSSL_.*|CURL_.*|GIT_.*)"
 )
 """Names that change what runs or whom it talks to. Only an exact name in ``env.allow`` admits one, never a pattern."""
 

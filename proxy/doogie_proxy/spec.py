@@ -29,6 +29,7 @@ class ImageConfig:
     id: str
     entrypoint: tuple[str, ...]
     volumes: tuple[str, ...]
+    workdir: str
     labels: Mapping[str, str]
 
 
@@ -45,12 +46,18 @@ def create_body(
 
     Raises:
         ImageRefusedError: the image has no ENTRYPOINT (arguments would be the program), a VOLUME that cannot be
-            covered or too many labels.
+            covered, a WORKDIR that is none or too many labels.
     """
     rule, resources = admitted.rule, admitted.rule.resources
     if not image.entrypoint and rule.entrypoint is None:
         raise ImageRefusedError(
             "the image has no ENTRYPOINT, so arguments would choose the program: have the rule name one"
+        )
+    workdir = _normal(image.workdir)
+    if rule.workdir is None and workdir != "/" and not may_be_mounted_over(workdir):
+        # A runtime may have left a directory of the host open there (CVE-2024-21626).
+        raise ImageRefusedError(
+            f"the image declares WORKDIR {workdir!r}: use one without it, or have the rule name one"
         )
     if sum(len(key) + len(value) for key, value in image.labels.items()) > MAX_IMAGE_LABELS_CHARS:
         raise ImageRefusedError(f"the image's labels exceed {MAX_IMAGE_LABELS_CHARS} characters: use one with fewer")
@@ -117,13 +124,18 @@ def _volumes(image: ImageConfig) -> list[str]:
     """Where the image declares a VOLUME. Left alone, the engine makes an unlimited one on its disk."""
     paths = set()
     for volume in image.volumes:
-        path = "/" + posixpath.normpath(volume).lstrip("/")  # normpath leaves two leading slashes
+        path = _normal(volume)
         if not volume.startswith("/") or not may_be_mounted_over(path):
             raise ImageRefusedError(
                 f"the image declares VOLUME {volume!r}, which cannot be covered: use one without it"
             )
         paths.add(path)
     return sorted(paths)
+
+
+def _normal(path: str) -> str:
+    """The path from the container's root, without anything that could be read in two ways."""
+    return "/" + posixpath.normpath("/" + path).lstrip("/")  # normpath leaves two leading slashes
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -440,3 +440,12 @@ async def test_a_socket_that_another_proxy_listens_on_is_one_line_and_no_traceba
     async with asyncio.timeout(30):
         _, told = await second.communicate()
     assert (second.returncode, told.decode()) == (1, f"doogie-proxy: another process listens on {process.socket}\n")
+
+
+async def test_a_container_that_cannot_be_started_is_gone_when_the_answer_comes(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(network="no-such-network")  # the engine looks for it at the start, not at the creation
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=3600) as proxy:
+        answer = await proxy.call("POST", START, {"image": TOOLBOX, "args": ["sleep"]})
+        assert (answer.status, answer.problem) == (502, "engine-error")
+        assert len(proxy.recorder.creates()) == 1
+        assert containers_of(proxy.instance) == []

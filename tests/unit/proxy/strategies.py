@@ -185,6 +185,7 @@ images = st.builds(
     id=hex_digests.map("sha256:{}".format),
     entrypoint=st.lists(texts, min_size=1, max_size=2).map(tuple),
     volumes=st.lists(volumes, max_size=4).map(tuple),
+    workdir=st.sampled_from(["", "/", "/app", "/proc/self/fd/8", "dev"]) | volumes,
     labels=st.dictionaries(
         texts
         | st.sampled_from(["traefik.enable", "io.doogie.sig", "io.doogie.more", "org.opencontainers.image.title"]),

@@ -135,7 +135,7 @@ def test_no_label_that_an_image_bakes_in_hides_a_container_from_its_owner(
     admitted: Admitted, image: ImageConfig
 ) -> None:
     labels = create_body(
-        admitted, replace(image, volumes=()), LABELS, {secret["file"]: "x" for secret in SECRETS.values()}
+        admitted, replace(image, volumes=(), workdir="/"), LABELS, {secret["file"]: "x" for secret in SECRETS.values()}
     )["Labels"]
     # The engine adds what the body does not set.
     inherited = {**image.labels, **labels}

@@ -262,6 +262,18 @@ def test_other_places_of_a_container_may_be_mounted_over(target: str) -> None:
         *("UV_INDEX", "PIP_INDEX_URL", "DENO_DIR", "BUN_INSTALL", "PERL5LIB", "PERLLIB", "RUBYOPT", "RUBYLIB"),
         *("GEM_PATH", "JAVA_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS", "CLASSPATH"),
         *("BASH_ENV", "BASHOPTS", "ENV", "IFS", "SHELL", "PATH", "HOME", "TMPDIR", "HTTP_PROXY", "https_proxy"),
+        *(
+            "HOSTALIASES",
+            "LOCPATH",
+            "NLSPATH",
+            "XDG_CONFIG_HOME",
+            "PS4",
+            "PROMPT_COMMAND",
+            "SHELLOPTS",
+            "ELECTRON_RUN_AS_NODE",
+        ),
+        *("LUA_INIT", "PHPRC", "PHP_INI_SCAN_DIR", "R_PROFILE_USER", "ERL_FLAGS", "GODEBUG", "DOTNET_STARTUP_HOOKS"),
+        *("CORECLR_PROFILER", "COR_PROFILER_PATH", "REQUESTS_CA_BUNDLE", "CURL_HOME", "SSLKEYLOGFILE"),
         *("ALL_PROXY", "_PROXY", "SSL_CERT_FILE", "OPENSSL_CONF", "GIT_SSH_COMMAND", "git_dir", "Path"),
     ],
 )

@@ -23,9 +23,13 @@ LABELS = {"io.doogie.client": "chat", "io.doogie.sig": "e" * 64}
 
 
 def image(
-    *, entrypoint: tuple[str, ...] = ("server",), volumes: tuple[str, ...] = (), labels: dict[str, str] | None = None
+    *,
+    entrypoint: tuple[str, ...] = ("server",),
+    volumes: tuple[str, ...] = (),
+    workdir: str = "/",
+    labels: dict[str, str] | None = None,
 ) -> ImageConfig:
-    return ImageConfig(id=IMAGE_ID, entrypoint=entrypoint, volumes=volumes, labels=labels or {})
+    return ImageConfig(id=IMAGE_ID, entrypoint=entrypoint, volumes=volumes, workdir=workdir, labels=labels or {})
 
 
 def admitted(rule: dict[str, Any] | None = None, **request: Any) -> Admitted:
@@ -155,6 +159,18 @@ def test_what_a_rule_keeps_of_the_image_is_not_in_the_body() -> None:
 def test_a_rule_decides_working_directory_and_runtime() -> None:
     body = body_of(admitted({"workdir": "/data", "runtime": "runsc"}), image())
     assert (body["WorkingDir"], body["HostConfig"]["Runtime"]) == ("/data", "runsc")
+
+
+@pytest.mark.parametrize("workdir", ["/proc/self/fd/8", "/proc", "/sys/fs", "/dev", "//proc/1", "/x/../proc", "proc"])
+def test_an_images_working_directory_is_none_that_the_engine_or_the_host_puts_there(workdir: str) -> None:
+    with pytest.raises(ImageRefusedError, match="declares WORKDIR"):
+        body_of(admitted(), image(workdir=workdir))
+    assert body_of(admitted({"workdir": "/data"}), image(workdir=workdir))["WorkingDir"] == "/data"
+
+
+@pytest.mark.parametrize("workdir", ["", "/", "/app", "/process", "/developer", "app"])
+def test_any_other_working_directory_is_the_images_own(workdir: str) -> None:
+    assert "WorkingDir" not in body_of(admitted(), image(workdir=workdir))
 
 
 def test_secrets_that_are_named_are_in_the_environment_and_no_others() -> None:
