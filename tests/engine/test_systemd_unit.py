@@ -1,6 +1,5 @@
 """The proxy under the system call rules of its systemd unit: nothing that it needs is missing."""
 
-import asyncio
 import json
 import signal
 import subprocess
@@ -16,17 +15,6 @@ ROOT = Path(__file__).parents[2]
 UNDER_UNIT = [sys.executable, "-m", "tests.support.under_unit", str(ROOT / "deploy/systemd/doogie-proxy.service")]
 
 
-async def curl(socket: Path, path: str, body: object = None) -> object:
-    """``curl`` as a client: the proxy is a process of its own here."""
-    post = [] if body is None else ["--json", json.dumps(body)]
-    command = ["curl", "--silent", "--unix-socket", str(socket), f"http://proxy{path}", *post]
-    run = await asyncio.create_subprocess_exec(
-        *command, "-H", f"Authorization: Bearer {TOKEN}", stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await run.communicate()
-    return json.loads(out)
-
-
 async def test_the_proxy_serves_reloads_and_ends_under_the_units_rules(
     engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -34,17 +22,14 @@ async def test_the_proxy_serves_reloads_and_ends_under_the_units_rules(
     async with served(
         tmp_path, policy_document(toolbox_rule()), under=UNDER_UNIT, listen=f"unix://{tmp_path}/served.sock"
     ) as proxy:
-        started = await curl(proxy.socket, "/v1/servers/box/start", {"image": TOOLBOX, "args": ["sleep"]})
-        assert isinstance(started, dict)
-        assert started["state"] == "running"
+        body = {"image": TOOLBOX, "args": ["sleep"]}
+        assert (await proxy.post("/v1/servers/box/start", body, token=TOKEN))["state"] == "running"
         status = Path(f"/proc/{proxy.process.pid}/status").read_text()
         assert "\nNoNewPrivs:\t1\n" in status
         assert "\nSeccomp:\t2\n" in status
         proxy.process.send_signal(signal.SIGHUP)
         await proxy.event("reloaded")
-        stopped = await curl(proxy.socket, "/v1/servers/box/stop", {})
-        assert isinstance(stopped, dict)
-        assert stopped["state"] == "absent"
+        assert (await proxy.post("/v1/servers/box/stop", {}, token=TOKEN))["state"] == "absent"
     assert_nothing_left(proxy.instance)
     assert [json.loads(line)["action"] for line in proxy.audit.read_text().splitlines()] == ["start", "stop"]
 

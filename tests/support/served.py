@@ -83,6 +83,13 @@ class Served:
         """A session over its unix socket."""
         return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket)))
 
+    async def post(self, path: str, body: object, *, token: str) -> dict[str, Any]:
+        """The JSON that a call is answered with, whatever its status."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self.http() as http, http.post(f"http://proxy{path}", json=body, headers=headers) as answer:
+            answered: dict[str, Any] = json.loads(await answer.read())
+            return answered
+
     async def stop_all(self, tokens: Iterable[str]) -> int:
         """Stop every server of these clients; how many there were."""
         count = 0
