@@ -72,6 +72,7 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         _check_version(request)
         _check_target(request)
+        _check_headers(request)
         _check_origin(request)
         return await handler(request)
     except ProblemError as exc:
@@ -210,6 +211,10 @@ def _check_target(request: web.Request) -> None:
             ProblemType.BAD_REQUEST,
             f"the target must be a plain path without percent-encoding; a server name matches {SERVER_NAME_PATTERN}",
         )
+
+
+def _check_headers(request: web.Request) -> None:
+    """Refuse headers of which it would depend on the reader which of them counts, and protocols other than ours."""
     for name in _ONCE:
         if len(request.headers.getall(name, ())) > 1:
             raise ProblemError(ProblemType.BAD_REQUEST, f"{name} is given twice")
