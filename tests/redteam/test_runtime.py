@@ -79,14 +79,6 @@ async def until_still(
     return last
 
 
-async def until_out_of_memory(proxy: ProxyUnderTest, name: str) -> Any:
-    """How the server ended, once the engine has said that it was for want of memory, which may be after its end."""
-    async with asyncio.timeout(30):
-        while (ended := (await proxy.until(name, "exited"))["exit"])["reason"] != "oom":
-            await asyncio.sleep(0.02)
-    return ended
-
-
 def pid_of(status: Mapping[str, Any]) -> int:
     """The server's first process, as the host numbers it."""
     return int(inspect(status["container_id"])["State"]["Pid"])
@@ -198,9 +190,7 @@ async def test_memory_ends_at_its_limit_and_nothing_is_swapped(engine: str, tmp_
         assert (await proxy.call("GET", "/v1/servers/parent")).json["state"] == "running"
         stopped = await proxy.stop("parent")
         assert stopped["exit"]["reason"] == "stopped", "a child of it died, it did not"
-        await proxy.start("hungry", "hog-memory")
-        ended = await until_out_of_memory(proxy, "hungry")
-        assert (ended["reason"], ended["code"], ended["signal"]) == ("oom", 137, "SIGKILL")
+        assert (await proxy.run_out_of_memory("hungry"))["reason"] == "oom"
         await echoes(proxy, "well")
 
 
@@ -258,9 +248,7 @@ async def test_what_fills_a_tmpfs_that_is_larger_than_its_memory_ends_itself(
     rule = toolbox_rule(resources={"memory": "24MiB", "tmp": "1GiB"})
     async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
         await proxy.start("well", "echo-lines")
-        await proxy.start("filler", *attack)
-        ended = await until_out_of_memory(proxy, "filler")
-        assert (ended["code"], ended["signal"]) == (137, "SIGKILL")
+        assert (await proxy.run_out_of_memory("filler", *attack))["reason"] == "oom"
         await echoes(proxy, "well")
 
 

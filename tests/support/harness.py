@@ -7,7 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,24 @@ class ProxyCalls:
                 if answer.status == 200 and answer.json["state"] == state:
                     return answer.json
                 await asyncio.sleep(0.02)
+
+    async def run_out_of_memory(self, name: str, *args: str, tries: int = 5) -> Json:
+        """How a server (``hog-memory``) ended that took memory until it died, once the engine has told the reason.
+
+        It may say so after the death. With cgroup v1 it may also never hear of it: containerd drops the kernel's notice
+        when the cgroup is gone before it is read. Such a run is done again.
+        """
+        for _ in range(tries):
+            await self.start(name, *(args or ("hog-memory",)))
+            ended = (await self.until(name, "exited"))["exit"]
+            if (ended["code"], ended["signal"]) != (137, "SIGKILL"):
+                raise AssertionError(f"{name} ended otherwise: {ended}")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    while (ended := (await self.until(name, "exited"))["exit"])["reason"] != "oom":
+                        await asyncio.sleep(0.02)
+                    return ended
+        raise AssertionError(f"the engine never said that {name} ran out of memory")
 
     async def until_detached(self, name: str, *, timeout_s: float = 10) -> None:
         """Return once nobody is attached to the server, which must run."""
