@@ -111,7 +111,7 @@ def may_be_mounted_over(path: str) -> bool:
 Size = Annotated[
     int,
     BeforeValidator(_parse_size),
-    Field(strict=True, ge=0, le=2**50),
+    Field(le=2**50),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}),
 ]
 TmpfsSize = Annotated[Size, Field(ge=2**12)]
@@ -206,7 +206,7 @@ class Resources(_Section):
 
     memory: Size = Field(default=256 * 2**20, ge=6 * 2**20, description="RAM; swap is off")
     # Below a hundredth the engine refuses, or rounds to 0, which is no limit.
-    cpus: float = Field(default=0.5, ge=0.01, le=1024, allow_inf_nan=False)
+    cpus: float = Field(default=0.5, ge=0.01, le=1024)
     pids: int = Field(default=64, ge=1, le=2**20)
     tmp: TmpfsSize = Field(default=16 * 2**20, description="size of /tmp and of each tmpfs over an image VOLUME")
     shm: TmpfsSize = Field(default=16 * 2**20, description="size of /dev/shm")
@@ -217,7 +217,7 @@ class Stdio(_Section):
     """Limits and kind of the stdio stream."""
 
     max_message: Size = Field(default=16 * 2**20, ge=2**10, description="one WebSocket message; for mcp, one line")
-    buffer: Size = Field(default=16 * 2**20, ge=2**10, description="stdout held for a client; ≥ max_message")
+    buffer: Size = Field(default=16 * 2**20, description="stdout held for a client; ≥ max_message")
     replay: Literal["engine-log", "none"] = Field(
         default="engine-log",
         description="engine-log: the server survives the proxy. none: nothing touches disk, EOF works, ends with it",

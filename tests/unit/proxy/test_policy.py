@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from doogie_proxy.policy import Lifetime, Policy, Resources, Rule, Stdio
+from doogie_proxy.policy import Lifetime, Policy, Resources, Rule, Stdio, within
 from doogie_proxy.policy_file import ConfigurationError, load, parse
 
 TOKEN = "a" * 64
@@ -496,6 +497,28 @@ def test_a_path_that_could_be_read_in_two_ways_is_refused(path: str) -> None:
     assert len(refusal(mounting(f'host: "{path}", target: /x'))) == 1
 
 
+def test_what_is_no_path_and_no_place_says_what_would_be_right() -> None:
+    wanted = "is not an absolute path without . and .. and doubled or trailing slashes"
+    assert refusal(mounting("host: srv, target: /x"))[0].endswith(f"'srv' {wanted}")
+    [error] = refusal(mounting("volume: a, target: /proc"))
+    assert error.endswith("'/proc' cannot be mounted over: use a directory of the container's own, such as /data")
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "expected"),
+    [
+        ("/srv/X", "/srv/X", True),
+        ("/srv/X/a", "/srv/X", True),
+        ("/srv/Xa", "/srv/X", False),
+        ("/srv", "/srv/X", False),
+        ("/srv", "/", True),
+        ("/", "/", True),
+    ],
+)
+def test_a_path_is_within_a_directory_part_by_part(path: str, directory: str, expected: bool) -> None:
+    assert within(path, directory) is expected
+
+
 def test_a_host_directory_must_be_in_a_root() -> None:
     parse(mounting("host: /srv/mcp, target: /x", "host: /srv/mcp/a/b, target: /y"))
     for path, roots in (("/srv/mcp2", "[/srv/mcp]"), ("/srv", "[/srv/mcp]"), ("/srv/mcp", "[]")):
@@ -531,7 +554,27 @@ def test_a_rule_keeps_or_says_all_of_it(field: str) -> None:
     assert parse(HEAD + "    entrypoint: keep\n    workdir: keep\n").rules == parse(HEAD).rules
 
 
+def test_a_blank_is_not_keep() -> None:
+    assert refusal(HEAD + "    entrypoint:\n") == [
+        "policy.yaml:7: rules.0.entrypoint: write keep, or a value of your own"
+    ]
+
+
 # ── defaults ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_no_mapping_is_refused_and_not_merged() -> None:
+    with pytest.raises(ValidationError):
+        Policy.model_validate(["version", 1])
+    text = "defaults: {resources: 5}\n" + HEAD + "    resources: {pids: 7}\n"
+    assert "policy.yaml:1: defaults.resources: Input should be a valid dictionary or instance of Resources" in refusal(
+        text
+    )
+
+
+def test_all_that_is_given_twice_is_told() -> None:
+    [error] = refusal(HEAD + "    env: {allow: [A, B, C], fixed: {B: x, A: y}}\n")
+    assert "A, B: either" in error
 
 
 def test_limits_are_inherited_one_by_one() -> None:
