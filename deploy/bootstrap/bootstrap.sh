@@ -37,7 +37,7 @@ why_not() { docker version 2>&1 >/dev/null | tail -n 1; }
 compose_is_recent() {
   local version
   version=$(docker compose version --short 2>/dev/null) || return 1
-  [ "$(printf '%s\n' 2.20 "${version#v}" | sort -V | head -n 1)" = 2.20 ]
+  [ "$(printf '%s\n' 2.24.4 "${version#v}" | sort -V | head -n 1)" = 2.24.4 ]
 }
 
 python_is_usable() {
@@ -59,7 +59,7 @@ missing_parts() {
 describe() {
   case $1 in
     engine) echo "a Docker Engine that answers (20.10 or newer): runs the containers" ;;
-    compose) echo "Docker Compose 2.20 or newer: brings up the stack" ;;
+    compose) echo "Docker Compose 2.24.4 or newer: brings up the stack" ;;
     buildx) echo "Docker Buildx: builds the images" ;;
     python) echo "Python 3.11 or newer with venv: runs the tests" ;;
     systemd) echo "systemd-analyze: checks the proxy's unit (nothing of systemd has to run)" ;;

@@ -37,7 +37,7 @@ install_parts() {
   for part in $1; do
     case $part in
       engine) install_engine ;;
-      compose) install_plugin docker-compose docker-compose-plugin docker-compose-v2 "docker-compose>=2.20" ;;
+      compose) install_plugin docker-compose docker-compose-plugin docker-compose-v2 "docker-compose>=2.24.4" ;;
       buildx) install_plugin docker-buildx docker-buildx-plugin docker-buildx ;;
       python) install_packages python3-venv ;;
       systemd) install_packages systemd ;;
