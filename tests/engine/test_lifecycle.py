@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -476,19 +474,3 @@ async def test_secret_values_are_on_no_label_and_only_the_request_is_in_env(prox
     container = inspect(status["container_id"])
     assert "planted-secret" not in json.dumps(container["Config"]["Labels"])
     assert "GREETING=planted-secret" in container["Config"]["Env"]
-
-
-async def test_death_behind_stalled_output_is_found_without_a_client(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("doogie_proxy.servers.PROBE_TIMEOUT_S", 0.5)
-    rule = toolbox_rule(stdio={"max_message": "64KiB", "buffer": "64KiB"})
-    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=0.2) as proxy:
-        status = await proxy.start("box", "flood")
-        hub = proxy.api._servers.of_client("chat")[0].hub
-        async with asyncio.timeout(20):
-            while not hub.stalled:
-                await asyncio.sleep(0.01)
-        os.kill(inspect(status["container_id"])["State"]["Pid"], signal.SIGKILL)
-        dead = await proxy.until("box", "exited")
-        assert (dead["exit"]["reason"], dead["exit"]["code"]) == ("exited", 137)
