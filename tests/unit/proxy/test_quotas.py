@@ -12,7 +12,7 @@ from doogie_proxy.admission import Admitted, admit
 from doogie_proxy.engine import Container
 from doogie_proxy.identity import Identity
 from doogie_proxy.policy import Lifetime, Policy, Stdio
-from doogie_proxy.quotas import Quotas
+from doogie_proxy.quotas import Quotas, Requests
 from doogie_proxy.server import Key, Server
 from doogie_proxy.stdio import StdioHub
 
@@ -156,3 +156,37 @@ async def test_starts_are_forgotten_after_a_minute() -> None:
     assert list(quotas._starts["chat"]) == [now - 50, now - 0.5]
     quotas._starts["chat"] = deque([now - 61, now - 60, now - 50])
     quotas.check(Key("chat", "a"), decision, [])
+
+
+# ── requests under way ───────────────────────────────────────────────────────────────────────────
+
+
+def refused(requests: Requests, client: str) -> bool:
+    try:
+        with requests.counted(client):
+            return False
+    except ProblemError as exc:
+        assert exc.type is ProblemType.QUOTA_EXCEEDED
+        assert exc.detail == "2 requests and streams are under way: wait for some to end"
+        return True
+
+
+def test_a_client_has_so_many_requests_under_way_and_no_more_and_others_have_theirs() -> None:
+    requests = Requests(2)
+    with requests.counted("chat"):
+        assert not refused(requests, "chat")
+        with requests.counted("chat"):
+            assert refused(requests, "chat")
+            assert not refused(requests, "other")
+        assert not refused(requests, "chat")
+
+
+def test_a_request_that_ends_in_an_error_counts_no_longer() -> None:
+    requests = Requests(2)
+    for _ in range(3):
+        with pytest.raises(KeyError), requests.counted("chat"):
+            raise KeyError
+    with requests.counted("chat"):
+        assert not refused(requests, "chat")
+        with requests.counted("chat"):
+            assert refused(requests, "chat")
