@@ -226,7 +226,7 @@ class StdioHub:
         if self._seat is not None:
             self._linger(self._seat, exit_)
         else:
-            asyncio.get_running_loop().call_later(LINGER_S, self._drop_if_nobody_came)
+            self._await_a_client()
 
     async def take_seat(self, seat: Seat, *, takeover: bool) -> None:
         """Attach a client.
@@ -253,6 +253,8 @@ class StdioHub:
         if self._seat is seat:
             self._seat = None
             self.detached_at = datetime.now(UTC)
+            if self.exit is not None:
+                self._await_a_client()
         seat.left.set()
 
     def evict(self, code: CloseCode, reason: str) -> None:
@@ -297,8 +299,11 @@ class StdioHub:
                 self.stderr.append(piece)
             self._ring(self._changed)
 
+    def _await_a_client(self) -> None:
+        """Keep a dead server's output for a while only; its end, and its stderr, can be asked for all the same."""
+        asyncio.get_running_loop().call_later(LINGER_S, self._drop_if_nobody_came)
+
     def _drop_if_nobody_came(self) -> None:
-        """Free the memory of a dead server's output; its end, and its stderr, can still be asked for."""
         if self._seat is None:
             self.stdout.consume(len(self.stdout))
 

@@ -6,7 +6,7 @@ import pytest
 
 from doogie_contract.models import ExitReason, ServerExit
 from doogie_proxy.attachment import Attachment
-from doogie_proxy.stdio import DRAIN_RESERVE_BYTES, StdioHub
+from doogie_proxy.stdio import DRAIN_RESERVE_BYTES, Seat, StdioHub
 
 LIMIT = 1000
 
@@ -81,3 +81,20 @@ async def test_a_dead_servers_output_is_kept_for_a_while_only(monkeypatch: pytes
         while len(hub.stdout):
             await asyncio.sleep(0.005)
     assert hub.exit is not None
+
+
+async def test_a_dead_servers_output_is_let_go_of_after_a_client_that_did_not_take_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("doogie_proxy.stdio.LINGER_S", 0.01)
+    hub = StdioHub(None, None, None, buffer_bytes=LIMIT, max_message_bytes=LIMIT, can_half_close=False)
+    hub.stdout.append(b"x" * LIMIT)
+    seat = Seat()
+    await hub.take_seat(seat, takeover=False)
+    hub.finish(ServerExit(reason=ExitReason.EXITED, code=0, signal=None, finished_at=None, stderr_tail=""))
+    async with asyncio.timeout(5):
+        await seat.evicted
+        assert len(hub.stdout) == LIMIT
+        hub.leave_seat(seat)
+        while len(hub.stdout):
+            await asyncio.sleep(0.005)
