@@ -57,6 +57,8 @@ async def running(settings: Settings, configuration: Configuration) -> AsyncIter
         # A client that goes away must not hold a seat; what it asked of Servers runs on (Servers._run).
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.shutdown_timeout_s)
         await runner.setup()
+        manager = _manager(runner)
+        mend_requests(manager)
         listening: list[asyncio.Server | TlsServer] = []
         seats: list[set[asyncio.BaseProtocol]] = []
         try:
@@ -64,7 +66,7 @@ async def running(settings: Settings, configuration: Configuration) -> AsyncIter
             tls = tls_context(settings)
             for listener in settings.listeners:
                 seats.append(set())
-                factory = partial(Connection, _manager(runner), settings, seats[-1])
+                factory = partial(Connection, manager, settings, seats[-1])
                 server, url = await listen(factory, listener, tls=tls, seats=seats[-1], settings=settings)
                 listening.append(server)
                 urls.append(url)
@@ -81,7 +83,6 @@ async def running(settings: Settings, configuration: Configuration) -> AsyncIter
 def _manager(runner: web.AppRunner) -> web.Server:
     if runner.server is None:
         raise RuntimeError("the runner is set up first")
-    mend_requests(runner.server)
     return runner.server
 
 

@@ -375,7 +375,7 @@ class Servers:
             return
         server.oom.set()
         if server.exit is not None and server.exit.reason is ExitReason.EXITED and server.exit.code == KILLED:
-            server.exit = server.exit.model_copy(update={"reason": ExitReason.OOM})  # it was told late
+            server.exit = server.hub.exit = server.exit.model_copy(update={"reason": ExitReason.OOM})  # told late
 
     def _set_not_ready(self, reasons: list[str]) -> None:
         if reasons != self._not_ready:
