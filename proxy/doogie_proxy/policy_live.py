@@ -36,11 +36,11 @@ async def missing(policy: Policy, settings: Settings) -> list[str]:
                 faults.append(f"{where}.runtime: the engine has no {rule.runtime}; it has {', '.join(runtimes)}")
             if rule.network not in networks:
                 faults.append(f"{where}.network: there is no {rule.network}: docker network create --internal")
-            faults += [f"{where}.{fault}" async for fault in _of_images(engine, rule)]
+            faults += [f"{where}.{fault}" async for fault in _of_rule(engine, rule)]
     return faults
 
 
-async def _of_images(engine: Engine, rule: Rule) -> AsyncIterator[str]:
+async def _of_rule(engine: Engine, rule: Rule) -> AsyncIterator[str]:
     found: tuple[ImageRef, ImageConfig] | None = None
     for ref in rule.listed_images:
         admitted = Admitted(_NOBODY, rule, ref, (), {})

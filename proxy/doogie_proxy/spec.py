@@ -46,7 +46,7 @@ def create_body(
 
     Raises:
         ImageRefusedError: the image has no ENTRYPOINT (arguments would be the program), a VOLUME that cannot be
-            covered, a WORKDIR that is none or too many labels.
+            covered, a WORKDIR where a runtime may have left the host's open, or too many labels.
     """
     rule, resources = admitted.rule, admitted.rule.resources
     if not image.entrypoint and rule.entrypoint is None:

@@ -52,8 +52,10 @@ Image = Annotated[str, typer.Argument(metavar="IMAGE", help="repo, repo:tag or r
 Args = Annotated[list[str] | None, typer.Argument(metavar="[-- ARGS...]", help="The program's arguments.")]
 Env = Annotated[list[str] | None, typer.Option("-e", "--env", metavar="K[=V]", help="Without =V: this shell's value.")]
 EnvFile = Annotated[list[Path] | None, typer.Option("--env-file", metavar="FILE", help="K[=V] lines.")]
-Secret = Annotated[list[str] | None, typer.Option("--secret", metavar="NAME", help="Of the rule: put into the env.")]
-Mount = Annotated[list[str] | None, typer.Option("--mount", metavar="NAME", help="Of the rule: a directory of its.")]
+Secret = Annotated[
+    list[str] | None, typer.Option("--secret", metavar="NAME", help="A secret of the rule, into its environment.")
+]
+Mount = Annotated[list[str] | None, typer.Option("--mount", metavar="NAME", help="A mount of the rule.")]
 Takeover = Annotated[bool, typer.Option("--takeover", help="Take the stream from whoever is attached.")]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Longest wait for one reply.")]
 Tail = Annotated[int, typer.Option("--tail", metavar="LINES", min=0, help="How many of the last lines.")]
