@@ -45,6 +45,7 @@ from doogie_proxy.servers import Servers
 from doogie_proxy.sessions import CODECS, Session
 from doogie_proxy.settings import Settings
 from doogie_proxy.spec import ImageRefusedError
+from doogie_proxy.starting import Wanted
 from doogie_proxy.stdio import StdioBusyError
 
 MAX_LOG_LINES = 10_000
@@ -170,7 +171,7 @@ class Api:
         if dry_run:
             return _answer(200, _admission(decided))
         wait = request.query.get("wait") != "none"
-        server, created = await self._servers.start(key, wanted, decided, configuration.secrets, wait=wait)
+        server, created = await self._servers.start(key, Wanted(wanted, decided, configuration.secrets), wait=wait)
         decision.note(created=created)
         if server is None:
             return _answer(202, ServerStatus(name=key.name, state=ServerState.CREATED, rule=decided.rule.name))
