@@ -8,7 +8,7 @@ from doogie_client.errors import DoogieError
 
 
 class FaultKind(StrEnum):
-    """Who can mend it: whoever wrote the command, or the operator of the proxy."""
+    """Who can mend it: whoever wrote the command, or, for ``POLICY`` and ``UNMAPPED``, the operator."""
 
     MALFORMED = "malformed"
     """Not a command line: a quote that is not closed, an option without its value, no image."""
@@ -16,6 +16,9 @@ class FaultKind(StrEnum):
     """An option or a program that is not known here; it is never guessed what it takes."""
     POLICY = "policy"
     """Something that the proxy's policy decides, not the command: ``ask`` says what to ask the operator for."""
+    UNSUPPORTED = "unsupported"
+    """What no policy gives (privileges, the engine's socket), or only a laptop has (its files, its programs): ``msg``
+    says what to do instead."""
     UNMAPPED = "unmapped"
     """A package without an image yet: ``ask`` is the operator's command that makes one."""
 
@@ -46,3 +49,11 @@ class CommandRefused(DoogieError, ValueError):  # noqa: N818 - the tree's names 
 
     def __str__(self) -> str:
         return "; ".join(f"{fault.loc}: {fault.msg}" for fault in self.faults)
+
+
+class CatalogueError(DoogieError):
+    """A catalogue that cannot be used; each of ``lines`` says which file and line, what, and what would be right."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = tuple(lines)
