@@ -13,6 +13,7 @@ from doogie_client.commands.command import ServerCommand
 from doogie_client.commands.errors import CatalogueError, CommandRefused, Fault, FaultKind
 from doogie_client.commands.line import split_line
 from doogie_client.commands.package import Package, Runner
+from doogie_client.commands.printed import to_docker_run
 from doogie_client.commands.translate import Translation, package_of, translate
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "Translation",
     "package_of",
     "split_line",
+    "to_docker_run",
     "translate",
 ]

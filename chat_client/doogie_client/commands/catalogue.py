@@ -5,8 +5,8 @@
       - package: npx:@scope/server@1.2.3          # or uvx:server[extra]==1.2.3; always one exact version
         image: registry.example/server:1.2.3      # what the request asks the proxy for
       - package: uvx:toolbox==2.0.0
-        executable: toolbox-mcp                   # only where it is not the program of the package's own name
-        with: ["pandas==2.2.3"]                   # only where the command installs packages beside it
+        executable: toolbox-mcp                   # only where commands name a program: uvx --from toolbox toolbox-mcp
+        with: [pandas]                            # only where they install packages beside it, as they spell them
         image: registry.example/toolbox:2.0.0
 
 Unknown keys, duplicate keys and a package that one file gives twice are errors with file and line. Of several versions

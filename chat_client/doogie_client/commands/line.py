@@ -7,13 +7,19 @@ expanded, run or passed on as if it were meant literally. Quoted, the same chara
 
 import re
 from dataclasses import dataclass, field
+from typing import Self
 
 from doogie_client.commands.errors import CommandRefused, Fault, FaultKind
 
-_LOC = "command"
+LINE_LOC = "command"
+"""The place of a fault in a line: its words have none of their own."""
+
 _PLAIN = re.compile(r"(?:[^ \t\r\n\\'\"$`|&;<>()]|\r(?!\n))+")
 _QUOTED = re.compile(r"[^\"\\$`]+")
-_EXPANSION = re.compile(r"\$(?:\{?[A-Za-z_][A-Za-z0-9_]{0,60}|[{('\"0-9@*#?!$-])|`")
+_EXPANSION = re.compile(
+    r"(?P<braced>\$\{[A-Za-z_][A-Za-z0-9_]{0,60})[^}]*\}?|(?P<name>\$[A-Za-z_][A-Za-z0-9_]*)"
+    r"|\$\((?:[^()]|\([^()]*\))*\)?|`[^`]*`?|\$[{'\"0-9@*#?!$-]"
+)
 _ESCAPED_IN_QUOTES = re.compile(r"\\(?:[$`\"\\\n]|\r\n)")
 _OPERATOR = re.compile(r"\|\||&&|;;|>>|<<|[|&;<>()]")
 _NEWLINE = re.compile(r"\r?\n")
@@ -36,13 +42,14 @@ def split_line(text: str) -> list[str]:
 class Line:
     """Words and faults of one line: after an expansion reading goes on, so that all faults are found at once."""
 
+    loc: str = LINE_LOC
     words: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     @classmethod
-    def read(cls, text: str) -> "Line":
-        """Read a line up to its end, or to where another command begins."""
-        line = cls()
+    def read(cls, text: str, loc: str = LINE_LOC) -> Self:
+        """Read a line up to its end, or to where another command begins; ``loc`` is its place."""
+        line = cls(loc)
         at = 0
         text = text.lstrip(" \t\r\n")
         while at < len(text) and not line._ends(text, at):
@@ -126,9 +133,10 @@ class Line:
         if expansion is None:
             parts.append("$")
             return at + 1
-        self._refuse(f"{expansion[0]} is for a shell to replace; write its value, or quote it in '…' where it is text")
+        spelled = f"{expansion['braced']}…}}" if expansion["braced"] else expansion["name"] or expansion[0][:2]
+        self._refuse(f"{spelled} is for a shell to replace; write its value, or quote it in '…' where it is text")
         parts.append(expansion[0])
         return expansion.end()
 
     def _refuse(self, message: str) -> None:
-        self.faults.append(Fault(FaultKind.MALFORMED, _LOC, message))
+        self.faults.append(Fault(FaultKind.MALFORMED, self.loc, message))

@@ -40,7 +40,8 @@ class Package:
         version: an exact version (``1.2.3``), or what was written instead: a tag (``latest``) or a range (``^1.2``,
             ``>=1,<2``). None: not said.
         extras: of a PyPI package, sorted.
-        executable: the program of the package to run, where it is not the one of the package's own name.
+        executable: the program to run, where a command names one (``npx -p``, ``uvx --from``) and it is not named like
+            the package. None: the one that the package runs by itself, however that is named.
         with_packages: further packages to install beside it (``--with``, a second ``--package``): sorted requirements.
     """
 
@@ -90,14 +91,15 @@ class Package:
     def running(self, executable: str | None, with_packages: Iterable[str] = ()) -> Self:
         """The same package with one of its programs and packages beside it.
 
-        The program of the package's own name is its default, so naming it says nothing.
+        A program that is named like the package is the one that it runs by itself, so naming it says nothing.
 
         Raises:
             ValueError: ``with_packages`` has one that is not the name of a package.
         """
         own = self.name.rpartition("/")[2]
-        if executable is not None and self.runner is Runner.UVX and _normalised(executable) == own:
-            executable = None
+        if executable is not None and self.runner is Runner.UVX:
+            executable = executable.removesuffix(".exe")
+            executable = own if _normalised(executable) == own else executable
         beside = {type(self).parse(self.runner, text).requirement for text in with_packages}
         return replace(self, executable=None if executable == own else executable, with_packages=tuple(sorted(beside)))
 
