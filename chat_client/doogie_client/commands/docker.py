@@ -57,11 +57,12 @@ def _run(words: Sequence[Word], reading: Reading, loc: str) -> None:
     for _, (text, place) in parts:
         name, equals, value = text.partition("=")
         reading.env.append(Assignment(name, value if equals else None, place))
-    if rest:
-        reading.image, *reading.args = rest
-        if not is_image(reading.image.text):
-            reading.refuse(
-                FaultKind.MALFORMED, reading.image.loc, f"{shown(reading.image.text)} is not the name of an image"
-            )
-    elif not reading.faults:
-        reading.refuse(FaultKind.MALFORMED, words[-1].loc if words else loc, "the name of an image is missing")
+    if not rest:
+        if not reading.faults:
+            reading.refuse(FaultKind.MALFORMED, words[-1].loc if words else loc, "the name of an image is missing")
+        return
+    image, *reading.args = rest
+    if is_image(image.text):
+        reading.image = image
+    else:
+        reading.refuse(FaultKind.MALFORMED, image.loc, f"{shown(image.text)} is not the name of an image")

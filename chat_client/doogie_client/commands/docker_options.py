@@ -66,6 +66,12 @@ def _log_driver(value: str) -> Always | Refused:
     return _LOGS
 
 
+def _tmpfs(value: str) -> Always | Refused:
+    if value.rstrip("/") == "/tmp":  # noqa: S108 - of a container, where it is its own
+        return Always("there is one in any case")
+    return _policy("which directories are writable, the policy decides", rule_lines.tmpfs)
+
+
 def _volume(value: str) -> Always | Refused:
     return _files(value, rule_lines.volume(value))
 
@@ -77,7 +83,7 @@ def _mount(value: str) -> Always | Refused:
 def _files(value: str, line: str) -> Always | Refused:
     if rule_lines.is_engine_socket(value):
         return _SOCKET
-    if line.startswith("tmpfs"):
+    if not line.startswith("mounts"):
         return _policy("which directories are writable, the policy decides", _line(line))
     return _policy(
         "which files a server sees, the policy decides, and `mounts` of the configuration names them", _line(line)
@@ -124,20 +130,22 @@ _SOCKET = _never("whoever has the engine's socket is root on its host; no server
 _STDIO_ONLY = _never("nothing connects to a server but over stdin and stdout; find out how it speaks MCP there")
 _STOP_SIGNAL = _never("a server is ended by SIGTERM, then SIGKILL")
 _SWAP = _never("swap is off, and a rule has one limit, its resources.memory")
-_TMPFS = _policy("which directories are writable, the policy decides", rule_lines.tmpfs)
 _USER = _policy("as whom a server runs, the policy decides; never as root", rule_lines.user)
 _VOLUMES = _never("a server shares no files with other containers, and volumes are made by the operator")
 _WORKDIR = _policy("where a server begins, the policy decides", rule_lines.workdir)
 _WRITABLE_ROOT = _policy("the root is read-only; what else is writable, the policy says", _line("tmpfs: {PATH: 64MiB}"))
 _ALL_STREAMS = "stdin, stdout, stderr: all three are attached"
 _OR_NETWORK = "none: so in any case; else ask for `network: NAME`, which is never the host's"
-_OR_MOUNT = "ask for `mounts: {NAME: …}`, and name it in `mounts`; the engine's socket: never"
+_OR_MOUNT = "ask for `mounts: {NAME: …}`, which `mounts` names then; no source: `tmpfs`; the engine's socket: never"
+_OR_TMPFS = (
+    "its size at /tmp: ask for `resources: {tmp: SIZE}`; elsewhere for `tmpfs: {PATH: SIZE}`; /tmp alone is there"
+)
 _OR_REPLAY = "none: ask for `stdio: {replay: none}`; else never"
 _OR_NOFILE = "nofile: ask for `resources: {nofile: NUMBER}`; else never"
 _OR_WALLS = "no-new-privileges, seccomp=builtin: so in any case; else never"
 _INIT = Always("an init process forwards signals and reaps", _never("there is one in any case"))
 _STDIN = Always("stdin is open", _never("MCP speaks over stdin, so it is open in any case"))
-_DEFAULT_ISOLATION = Always("it is the engine's default", _never("it is of Windows"), frozenset({"default"}))
+_ISOLATION = Always("it is the engine's own", _never("others exist on Windows only"), frozenset({"default"}))
 _NO_HEALTH = Always("health checks are off", _HEALTH)
 _READ_ONLY = Always("the root file system is read-only", _WRITABLE_ROOT)
 _RESTART = Always(
@@ -212,7 +220,7 @@ DOCKER_RUN = Table(
         _valued("--ip", "ADDRESS", _ADDRESSES),
         _valued("--ip6", "ADDRESS", _ADDRESSES),
         _valued("--ipc", "MODE", _OWN_CGROUPS),
-        _valued("--isolation", "TECHNOLOGY", _DEFAULT_ISOLATION),
+        _valued("--isolation", "TECHNOLOGY", _ISOLATION),
         _valued("--kernel-memory", "SIZE", _SWAP),
         _valued("--label -l", "KEY=VALUE", _LABELS),
         _valued("--label-file", "FILE", _LABELS),
@@ -251,7 +259,7 @@ DOCKER_RUN = Table(
         _valued("--stop-timeout", "SECONDS", _GRACE),
         _valued("--storage-opt", "KEY=VALUE", _DISK),
         _valued("--sysctl", "KEY=VALUE", _HARDENED),
-        _valued("--tmpfs", "PATH[:OPTIONS]", _TMPFS),
+        _valued("--tmpfs", "PATH[:OPTIONS]", ByValue(_tmpfs, _OR_TMPFS)),
         _flag("--tty -t", _NO_TERMINAL),
         _valued("--ulimit", "NAME=LIMIT", ByValue(_ulimit, _OR_NOFILE)),
         _flag("--use-api-socket", _SOCKET),

@@ -14,11 +14,11 @@ class FaultKind(StrEnum):
     """Not a command line: a quote that is not closed, an option without its value, no image."""
     UNKNOWN = "unknown"
     """An option or a program that is not known here; it is never guessed what it takes."""
-    POLICY = "policy"
-    """Something that the proxy's policy decides, not the command: ``ask`` says what to ask the operator for."""
     UNSUPPORTED = "unsupported"
     """What no policy gives (privileges, the engine's socket), or only a laptop has (its files, its programs): ``msg``
     says what to do instead."""
+    POLICY = "policy"
+    """Something that the proxy's policy decides, not the command: ``ask`` says what to ask the operator for."""
     UNMAPPED = "unmapped"
     """A package without an image yet: ``ask`` is the operator's command that makes one."""
 

@@ -1,8 +1,8 @@
 """A pasted line into words, by the shell's rules for quoting (POSIX.1-2024, Shell Command Language 2.2). Pure.
 
-What a shell would replace or do (``$VAR``, ``$(…)``, ``|``, ``&&``, ``>`` …) is a fault that names it: nothing is
-expanded, run or passed on as if it were meant literally. Quoted, the same characters are text. A pattern (``*``, ``?``,
-``[…]``) is text too, as in a shell where no file matches it.
+What a shell would replace or do (``$VAR``, ``$(…)``, ``|``, ``&&``, ``>`` …) is a fault that names it, and so is a
+``<placeholder>``: nothing is expanded, run or passed on as if it were meant. Quoted, the same characters are text. A
+pattern (``*``, ``?``, ``[…]``) is text too, as in a shell where no file matches it.
 """
 
 import re
@@ -18,9 +18,10 @@ _PLAIN = re.compile(r"(?:[^ \t\r\n\\'\"$`|&;<>()]|\r(?!\n))+")
 _QUOTED = re.compile(r"[^\"\\$`]+")
 _EXPANSION = re.compile(
     r"(?P<braced>\$\{[A-Za-z_][A-Za-z0-9_]{0,60})[^}]*\}?|(?P<name>\$[A-Za-z_][A-Za-z0-9_]*)"
-    r"|\$\((?:[^()]|\([^()]*\))*\)?|`[^`]*`?|\$[{'\"0-9@*#?!$-]"
+    r"|\$\((?:[^()]|\([^()]*\))*\)?|`[^`]*`?|\$[{0-9@*#?!$-]|(?P<bash>\$['\"])"
 )
 _ESCAPED_IN_QUOTES = re.compile(r"\\(?:[$`\"\\\n]|\r\n)")
+_TO_FILL_IN = re.compile(r"<[A-Za-z][^<>\n]{0,80}>")
 _OPERATOR = re.compile(r"\|\||&&|;;|>>|<<|[|&;<>()]")
 _NEWLINE = re.compile(r"\r?\n")
 _BLANKS = re.compile(r"(?:[ \t]|\\\r?\n)+")
@@ -58,6 +59,8 @@ class Line:
 
     def _ends(self, text: str, at: int) -> bool:
         """Whether the first command ends here, and something else follows."""
+        if _TO_FILL_IN.match(text, at):
+            return False
         if operator := _OPERATOR.match(text, at):
             self._refuse(f"{operator[0]!r} needs a shell; write one command, or quote it where it is meant as text")
         elif newline := _NEWLINE.match(text, at):
@@ -89,6 +92,10 @@ class Line:
                 at = self._escape(text, at, parts)
             elif character in "$`":
                 at = self._dollar(text, at, parts)
+            elif blank := _TO_FILL_IN.match(text, at):
+                self._refuse(f"{blank[0]} stands for a value; write the value itself")
+                parts.append(blank[0])
+                at = blank.end()
             else:
                 break
         self.words.append("".join(parts))
@@ -116,7 +123,7 @@ class Line:
                 parts.append(character)
                 at += 1
             else:
-                at = self._dollar(text, at, parts)
+                at = self._dollar(text, at, parts, quoted=True)
         self._refuse("a double quote is not closed")
         return at
 
@@ -128,9 +135,9 @@ class Line:
         parts.append(text[at + 1 : at + 2])
         return at + 2
 
-    def _dollar(self, text: str, at: int, parts: list[str]) -> int:
+    def _dollar(self, text: str, at: int, parts: list[str], *, quoted: bool = False) -> int:
         expansion = _EXPANSION.match(text, at)
-        if expansion is None:
+        if expansion is None or (quoted and expansion["bash"]):
             parts.append("$")
             return at + 1
         spelled = f"{expansion['braced']}…}}" if expansion["braced"] else expansion["name"] or expansion[0][:2]

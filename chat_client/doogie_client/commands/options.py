@@ -169,20 +169,18 @@ class _Scan:
         if self.table.style is Style.NPM:
             return self.long()
         given: list[Given] = []
-        letters = self.word.text[1:]
-        while letters:
-            name, rest = f"-{letters[0]}", letters[1:]
+        text = self.word.text
+        for at in range(1, len(text)):
+            name = f"-{text[at]}"
             option = self.table.find(name)
             if option is None:
                 return [*given, *self._unknown(name, complete=False)]
-            value = rest[1:] if rest[:1] == "=" and len(rest) > 1 else None
-            if option.takes is None and value is None:
-                given.append(Given(option, name, "true", self.word.loc))
-                letters = rest
-            elif option.takes is None:
+            value = text[at + 2 :] if text[at + 1 : at + 2] == "=" and len(text) > at + 2 else None
+            if option.takes is not None:
+                return [*given, *self._valued(option, name, value or text[at + 1 :] or None)]
+            if value is not None:
                 return [*given, *self._boolean(option, name, value)]
-            else:
-                return [*given, *self._valued(option, name, value or rest or None)]
+            given.append(Given(option, name, "true", self.word.loc))
         return given
 
     def _boolean(self, option: Option, name: str, value: str | None) -> list[Given]:

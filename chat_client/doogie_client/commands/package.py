@@ -10,7 +10,7 @@ MAX_NAME_CHARS = 214
 """The longest name that npm takes; nothing on PyPI is longer."""
 
 _NPM = re.compile(
-    r"(?P<name>(?:@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*)(?:@(?P<version>[A-Za-z0-9.^~*<>=|+_-]+))?",
+    r"(?P<name>(?:@[a-z0-9][a-z0-9._~-]*/)?[a-z0-9][a-z0-9._~-]*)(?:@(?P<version>[A-Za-z0-9.^~*<>=|+_-]+))?",
     re.ASCII,
 )
 _PYPI = re.compile(

@@ -18,7 +18,13 @@ _WINDOWS_PROGRAM = re.compile(r"(?P<name>[a-z0-9-]+)\.(?:exe|cmd|bat|ps1)", re.A
 _WINDOWS_VARIABLE = re.compile(r"%[A-Za-z_][A-Za-z0-9_()]*%", re.ASCII)
 
 _DOCKER = frozenset({"docker", "podman"})
-_SHELLS = frozenset({"bash", "cmd", "dash", "fish", "ksh", "powershell", "pwsh", "sh", "wsl", "zsh"})
+_BEFORE = {
+    "env": None,
+    "sudo": "whoever may start a server needs no privileges for it",
+    "wsl": "a server runs in a container of its own",
+}
+"""What may stand before a program, with a note where it asks for something."""
+_SHELLS = frozenset({"bash", "cmd", "dash", "fish", "ksh", "powershell", "pwsh", "sh", "zsh"})
 _LOCAL = frozenset(
     {"cargo", "deno", "dotnet", "go", "java", "make", "node", "poetry", "py", "python", "python3", "ruby"}
 )
@@ -66,10 +72,10 @@ def _past_what_stands_before(words: list[Word], reading: Reading) -> list[Word]:
             words = words[1:]
         elif program == "cmd":
             words = _cmd(words, reading)
-        elif program in {"env", "sudo"}:
+        elif program in _BEFORE:
             words = words[1:]
-            if program == "sudo":
-                reading.notes.append("sudo: whoever may start a server needs no privileges for it")
+            if note := _BEFORE[program]:
+                reading.notes.append(f"{program}: {note}")
             if words and words[0].text.startswith("-"):
                 name = words[0].text.partition("=")[0]
                 reading.refuse(

@@ -57,9 +57,12 @@ def runtime(value: str) -> str:
 
 
 def tmpfs(value: str) -> str:
-    """``tmpfs: {/work: 64MiB}``, from ``/work:size=64m,…``."""
+    """``tmpfs: {/work: 64MiB}``, from ``/work:size=64m,…``; of the one at ``/tmp``, only the size."""
     target, _, options = value.partition(":")
-    return f"tmpfs: {{{_yaml(_path(target) or 'PATH')}: {size(dict(_fields(options)).get('size', '64m'))}}}"
+    amount = size(dict(_fields(options)).get("size", "64m"))
+    if _path(target) == "/tmp":  # noqa: S108 - of a container, where it is its own
+        return f"resources: {{tmp: {amount}}}"
+    return f"tmpfs: {{{_yaml(_target(target) or 'PATH')}: {amount}}}"
 
 
 def volume(value: str) -> str:
@@ -128,7 +131,7 @@ def _mount(source: str, target: str, *, read_only: bool) -> str:
         away = path is None or any(_within(path, never) or _within(never, path) for never in _NEVER_MOUNTED)
         what = f"host: {_yaml(f'{_MOUNT_ROOT}/{name}' if path is None or away else path)}"
     writable = "" if read_only else ", read_only: false"
-    return f"mounts: {{{_yaml(name)}: {{{what}, target: {_yaml(_path(target) or f'/{name}')}{writable}}}}}"
+    return f"mounts: {{{_yaml(name)}: {{{what}, target: {_yaml(_target(target) or f'/mnt/{name}')}{writable}}}}}"
 
 
 def _mount_name(target: str, source: str) -> str:
@@ -145,6 +148,12 @@ def _path(text: str) -> str | None:
     if not text.startswith("/") or "\0" in text or ".." in text.split("/"):
         return None
     return "/" + posixpath.normpath(text).lstrip("/")
+
+
+def _target(text: str) -> str | None:
+    """A path of a container that can be mounted over, or None."""
+    path = _path(text)
+    return None if path in {None, "/tmp"} or path.split("/")[1] in {"", "proc", "sys", "dev"} else path  # noqa: S108 - as above
 
 
 def _within(path: str, directory: str) -> bool:

@@ -12,13 +12,20 @@ from doogie_client.commands.catalogue import LATEST, Catalogue
 from doogie_client.commands.command import ServerCommand
 from doogie_client.commands.errors import CommandRefused, FaultKind
 from doogie_client.commands.line import LINE_LOC
-from doogie_client.commands.package import Package, Runner
+from doogie_client.commands.package import Package
 from doogie_client.commands.reading import Reading, shown
 from doogie_contract.models import StartRequest
 
 _PLACEHOLDER = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_.-]*[:}]", re.ASCII)
-_BRIDGES = {(Runner.NPX, "mcp-remote"), (Runner.NPX, "supergateway"), (Runner.UVX, "mcp-proxy")}
-"""Packages that connect to a server elsewhere, which is none of this proxy's."""
+_ELSEWHERE = "connects to a server elsewhere; connect to that server's URL instead, without a container"
+_NO_SERVERS = {
+    "npx:mcp-remote": _ELSEWHERE,
+    "npx:supergateway": _ELSEWHERE,
+    "uvx:mcp-proxy": _ELSEWHERE,
+    "npx:@smithery/cli": "fetches another server when it runs; use the package or image of that server itself",
+    "npx:@modelcontextprotocol/inspector": "starts the server that it inspects; write that server's own command",
+}
+"""Packages that only stand between a host and a server: to build an image of one would mend nothing."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,7 @@ def _image(reading: Reading, catalogue: Catalogue) -> str | None:
         if package.version in LATEST:
             reading.notes.append(f"{package} runs as version {entry.package.version}, which the catalogue has")
         return entry.image
-    if (package.runner, package.name) in _BRIDGES:
-        why = "connects to a server elsewhere; connect to that server's URL instead, without a container"
+    if why := _NO_SERVERS.get(f"{package.runner}:{package.name}"):
         reading.refuse(FaultKind.UNSUPPORTED, reading.package_loc, f"{package.name} {why}")
         return None
     others = [other.package.version or "" for other in catalogue.versions(package)]
@@ -154,8 +160,6 @@ def _place(reading: Reading, loc: tuple[int | str, ...]) -> str:
             return reading.args[index].loc
         case ("env", str(name), *_):
             return next((place for given, _, place in reading.env if given == name), f"env.{name}")
-        case ("image", *_) if reading.image is not None:
-            return reading.image.loc
         case _:
             return ".".join(str(part) for part in loc)
 

@@ -12,19 +12,30 @@ _INTERPRETERS = frozenset({"bash", "bun", "deno", "node", "python", "python3", "
 _RUN_FILES = {Runner.NPX: {"nodemon", "ts-node", "tsx"}, Runner.UVX: {"fastmcp", "mcp"}}
 """Packages whose program runs a file that is named behind it."""
 
-_REPOSITORY = re.compile(
-    r"(?:.*@ ?)?(?:git\+|git:|git@|ssh:|github:|gitlab:|bitbucket:|gist:)"
-    r"|[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(?:#.*)?\Z",
-    re.ASCII,
+_FILE = "a file of the machine the command was written for; use a package of the registry, or build an image"
+_ELSEWHERE = (
+    (
+        re.compile(
+            r"(?:.*@ ?)?(?:git\+|git:|git@|ssh:|github:|gitlab:|bitbucket:|gist:)"
+            r"|[A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(?:#.*)?\Z",
+            re.ASCII,
+        ),
+        "a repository's code is not one fixed version; use the package that is published from it, or build an image",
+    ),
+    (
+        re.compile(r"(?:.*@ ?)?(?:https?|ftp)://", re.ASCII),
+        "a URL is not one fixed version; use a package of the registry, or build an image",
+    ),
+    (re.compile(r"[./~\\]|file:|link:|[A-Za-z]:[\\/]|.*\.(?:tgz|tar\.gz|whl|zip|[jt]s)\Z", re.ASCII), _FILE),
 )
-_FILE = re.compile(r"[./~\\]|file:|link:|[A-Za-z]:[\\/]|.*\.(?:tgz|tar\.gz|whl|zip|py|js|ts)\Z", re.ASCII)
-_URL = re.compile(r"(?:.*@ ?)?(?:https?|ftp)://", re.ASCII)
+"""What runners take besides packages, and why it is not taken here."""
 
 
 def want(
     reading: Reading, runner: Runner, package: Word, program: Word | None = None, beside: Sequence[Word] = ()
 ) -> None:
     """Take down that ``program`` of ``package`` is to run (None: the one of its own name), with others beside it."""
+    before = len(reading.faults)
     parsed = _parse(runner, package, reading)
     others = [other for word in beside if (other := _parse(runner, word, reading)) is not None]
     if program is not None and not _PROGRAM.fullmatch(program.text):
@@ -35,7 +46,7 @@ def want(
     elif parsed is not None and (program.text if program else parsed.name) in _RUN_FILES[runner]:
         why = "runs a file of the machine the command was written for; build an image of that server"
         reading.refuse(FaultKind.UNSUPPORTED, (program or package).loc, f"{parsed.name} {why}")
-    if parsed is not None and not reading.faults:
+    if parsed is not None and len(reading.faults) == before:
         requirements = [other.requirement for other in others]
         reading.package = parsed.running(program.text if program else None, requirements)
         reading.package_loc = package.loc
@@ -43,23 +54,14 @@ def want(
 
 def _parse(runner: Runner, word: Word, reading: Reading) -> Package | None:
     try:
-        return Package.parse(runner, word.text)
+        package = Package.parse(runner, word.text)
     except ValueError as exc:
-        kind, why = _reason(word.text)
-        reading.refuse(kind, word.loc, why or f"{shown(word.text)} is {exc}")
+        if why := next((why for pattern, why in _ELSEWHERE if pattern.match(word.text)), None):
+            reading.refuse(FaultKind.UNSUPPORTED, word.loc, why)  # without the text: a URL may hold a token
+        else:
+            reading.refuse(FaultKind.MALFORMED, word.loc, f"{shown(word.text)} is {exc}")
         return None
-
-
-def _reason(text: str) -> tuple[FaultKind, str | None]:
-    """Why a text is no package's name, without the text: it may hold a token."""
-    if _REPOSITORY.match(text):
-        return FaultKind.UNSUPPORTED, (
-            "a repository's code is not one fixed version; use the package that is published from it, or build an image"
-        )
-    if _URL.match(text):
-        return FaultKind.UNSUPPORTED, "a URL is not one fixed version; use a package of the registry, or build an image"
-    if _FILE.match(text):
-        return FaultKind.UNSUPPORTED, (
-            "a file of the machine the command was written for; use a package of the registry, or build an image"
-        )
-    return FaultKind.MALFORMED, None
+    if runner is Runner.UVX and word.text.endswith(".py"):
+        reading.refuse(FaultKind.UNSUPPORTED, word.loc, _FILE)
+        return None
+    return package
