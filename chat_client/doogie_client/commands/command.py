@@ -19,8 +19,6 @@ class ServerCommand(BaseModel):
 
     command: str = Field(default="docker", min_length=1, max_length=MAX_WORD_CHARS)
     args: list[str] = Field(default_factory=list, max_length=MAX_WORDS)
-    env: dict[EnvName, EnvValue] = Field(
-        default_factory=dict, repr=False, description="values may be secrets: never logged"
-    )
+    env: dict[EnvName, EnvValue] = Field(default_factory=dict, description="values may be secrets: never logged")
     secrets: list[ResourceName] = Field(default_factory=list, description="of the rule; the proxy knows the values")
     mounts: list[ResourceName] = Field(default_factory=list, description="of the rule; the proxy knows the paths")
