@@ -135,7 +135,7 @@ class _Section(BaseModel):
 class _Image(_Section):
     package: str
     image: ImageText
-    executable: str | None = Field(default=None, min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    executable: str | None = Field(default=None, min_length=1, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*$")
     with_packages: list[str] = Field(default_factory=list, alias="with")
 
     def identity(self) -> Package:

@@ -23,6 +23,9 @@ class FaultKind(StrEnum):
     """A package without an image yet: ``ask`` is the operator's command that makes one."""
 
 
+_FIELDS = ("command", "args", "env", "secrets", "mounts")
+
+
 @dataclass(frozen=True)
 class Fault:
     """One fault of a command.
@@ -45,10 +48,16 @@ class CommandRefused(DoogieError, ValueError):  # noqa: N818 - the tree's names 
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(faults)
-        self.faults = tuple(faults)
+        self.faults = tuple(sorted(faults, key=_place))
 
     def __str__(self) -> str:
         return "; ".join(f"{fault.loc}: {fault.msg}" for fault in self.faults)
+
+
+def _place(fault: Fault) -> tuple[int, int]:
+    field, _, name = fault.loc.partition(".")
+    order = _FIELDS.index(field) if field in _FIELDS else len(_FIELDS)
+    return order, int(name) if field == "args" and name.isdecimal() else 0
 
 
 class CatalogueError(DoogieError):

@@ -121,6 +121,8 @@ def read(program: str, words: Sequence[Word], reading: Reading, loc: str) -> Non
     parts: list[Part] = []
     if subcommands:
         parts, words = table.read(words, reading)
+        if not words and reading.faults:
+            return
         if not words or words[0].text not in subcommands:
             where = words[0].loc if words else loc
             right = f"write `npx PACKAGE`, or `{program} {min(subcommands)} PACKAGE`"

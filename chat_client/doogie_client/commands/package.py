@@ -15,7 +15,7 @@ _NPM = re.compile(
 )
 _PYPI = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
-    r"(?:\[(?P<extras>[A-Za-z0-9._, -]+)\])?"
+    r"(?:\[(?P<extras> *[A-Za-z0-9._-]+ *(?:, *[A-Za-z0-9._-]+ *)*)\])?"
     r"(?:\ ?@(?P<at>[A-Za-z0-9][A-Za-z0-9.!+_-]*)|\ ?(?P<specifier>[<>=!~][A-Za-z0-9.!+_*<>=~, -]*))?",
     re.ASCII,
 )
@@ -66,14 +66,9 @@ class Package:
         if match is None or len(match["name"]) > MAX_NAME_CHARS:
             raise ValueError(f"not the name of {'an npm' if runner is Runner.NPX else 'a PyPI'} package")
         if runner is Runner.NPX:
-            version = match["version"]
-            exact = version.lstrip("v=") if version else None
-            return cls(runner, match["name"], exact if exact and _NPM_EXACT.fullmatch(exact) else version)
-        extras = {_normalised(extra.strip()) for extra in (match["extras"] or "").split(",") if extra.strip()}
-        version = match["at"] or (match["specifier"] or "").replace(" ", "") or None
-        exact = version.lstrip("=") if version else None
-        if exact and _PYPI_EXACT.fullmatch(exact):
-            version = exact
+            return cls(runner, match["name"], _npm_version(match["version"]))
+        extras = {_normalised(extra.strip()) for extra in match["extras"].split(",")} if match["extras"] else set()
+        version = match["at"] or _pypi_version(match["specifier"])
         return cls(runner, _normalised(match["name"]), version, tuple(sorted(extras)))
 
     @classmethod
@@ -143,6 +138,19 @@ class Package:
     def __str__(self) -> str:
         """The form that ``doogie-images build`` takes: runner, name, extras and version."""
         return f"{self.runner}:{self.requirement}"
+
+
+def _npm_version(text: str | None) -> str | None:
+    """As it was written; of one version, without the ``v`` or ``=`` that npm lets stand before it."""
+    exact = text[1:] if text and text[0] in "v=" else text
+    return exact if exact and _NPM_EXACT.fullmatch(exact) else text
+
+
+def _pypi_version(specifier: str | None) -> str | None:
+    """As it was written, without blanks; of one version, without ``==``."""
+    text = specifier.replace(" ", "") if specifier else None
+    exact = text.removeprefix("==").removeprefix("=") if text and text.startswith("==") else ""
+    return exact if _PYPI_EXACT.fullmatch(exact) else text
 
 
 def _version_key(package: Package) -> object:

@@ -9,9 +9,6 @@ import posixpath
 import re
 from collections.abc import Callable, Mapping
 
-ENGINE_NETWORKS = frozenset({"bridge", "default", "host"})
-"""The engine's own, which no rule may name."""
-
 _SIZE = re.compile(r"(?P<number>\d{1,12})(?P<unit>[bkmg]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _CPUS = re.compile(r"\d{1,3}(?:\.\d{1,3})?", re.ASCII)
@@ -22,6 +19,7 @@ _USER = re.compile(r"[1-9]\d{0,8}:[1-9]\d{0,8}", re.ASCII)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]", re.ASCII)
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_.-]+", re.ASCII)
 _NEVER_MOUNTED = ("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/lib/docker", "/var/run")
+_ENGINE_NETWORKS = frozenset({"bridge", "default", "host"})
 _MOUNT_ROOT = "/srv/mcp"
 
 
@@ -33,7 +31,7 @@ def resource(name: str, amount: Callable[[str], str]) -> Callable[[str], str]:
 def network(value: str) -> str:
     """``network: NAME``, from ``NAME`` or ``name=NAME,alias=…``."""
     name = dict(_fields(value)).get("name", value)
-    return f"network: {_yaml(name) if _ENGINE_NAME.fullmatch(name) and name not in ENGINE_NETWORKS else 'NETWORK'}"
+    return f"network: {_yaml(name) if _ENGINE_NAME.fullmatch(name) and name not in _ENGINE_NETWORKS else 'NETWORK'}"
 
 
 def user(value: str) -> str:

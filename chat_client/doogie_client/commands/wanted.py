@@ -7,7 +7,7 @@ from doogie_client.commands.errors import FaultKind
 from doogie_client.commands.package import Package, Runner
 from doogie_client.commands.reading import Reading, Word, shown
 
-_PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+_PROGRAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", re.ASCII)
 _INTERPRETERS = frozenset({"bash", "bun", "deno", "node", "python", "python3", "sh"})
 _RUN_FILES = {Runner.NPX: {"nodemon", "ts-node", "tsx"}, Runner.UVX: {"fastmcp", "mcp"}}
 """Packages whose program runs a file that is named behind it."""

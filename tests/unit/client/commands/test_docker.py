@@ -181,14 +181,14 @@ def test_all_faults_come_at_once_in_the_order_of_the_command() -> None:
     ]
     assert kinds(words, env={"C": "2", "D": "${D}"}) == [
         ("policy", "args.1"),
+        ("malformed", "args.3"),
         ("unsupported", "args.5"),
+        ("malformed", "args.6"),
         ("unknown", "args.8"),
+        ("malformed", "args.9"),
         ("malformed", "args.11"),
         ("malformed", "args.12"),
         ("malformed", "env.D"),
-        ("malformed", "args.3"),
-        ("malformed", "args.9"),
-        ("malformed", "args.6"),
     ]
 
 
@@ -257,10 +257,10 @@ def test_secrets_and_mounts_pass_by_name() -> None:
 def test_limits_of_the_contract_are_faults_with_places() -> None:
     long = ["docker", "run", "-e", "A=" + "x" * 32769, "-e", "foo.bar=1", "mcp/x", "ok", "y" * 8193, "\0"]
     assert kinds(long, secrets=["a", "a"]) == [
-        ("malformed", "args.7"),
-        ("malformed", "args.8"),
         ("malformed", "args.1"),
         ("malformed", "args.3"),
+        ("malformed", "args.7"),
+        ("malformed", "args.8"),
         ("malformed", "secrets"),
     ]
     assert kinds(["docker", "run", "mcp/x", *("a" for _ in range(129))]) == [("malformed", "args")]

@@ -107,9 +107,9 @@ def test_every_fault_of_a_line_is_told_with_the_build_line() -> None:
     words = ["npx", "--registry", "https://x", "-q", "foo@1.0.0", "${KEY}"]
     assert kinds(words, env={"A": "${B}"}) == [
         ("unsupported", "args.0"),
+        ("unmapped", "args.3"),
         ("malformed", "args.4"),
         ("malformed", "env.A"),
-        ("unmapped", "args.3"),
     ]
 
 
