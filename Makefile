@@ -42,7 +42,8 @@ demo: images ## set everything up, start an MCP server from the chat container a
 
 down: ## remove all that `make demo` made: MCP containers first, then the stack and its volumes
 	docker compose stop proxy # so that nothing new is started meanwhile
-	docker ps --all --quiet --filter label=io.doogie.instance=$(INSTANCE) | xargs -r docker rm --force --volumes
+	if docker ps --all --quiet --filter label=io.doogie.instance=$(INSTANCE) | grep -q .; then \
+	  docker compose run --rm --no-deps -T proxy reap --all; fi # before the volume with the key that tells them
 	docker compose --profile '*' down --volumes --remove-orphans
 
 images: ## build the images of the starter policy's MCP servers

@@ -185,6 +185,13 @@ class ProxyClient:
         """A ticket for one attach within 30 s, for WebSocket clients that cannot send the token as a header."""
         return await self._call("POST", _path(name, "ticket"), Ticket)
 
+    async def renew(self, name: str) -> ServerStatus:
+        """Count as if the last client of ``name`` had left just now; ``expires_at`` says how long that helps.
+
+        For a server that is kept though nobody is attached; an attached one needs no renewal. Raises ``NotFound``.
+        """
+        return await self._call("POST", _path(name, "renew"), ServerStatus)
+
     # --- streams ------------------------------------------------------------------------------------------------
 
     async def logs(self, name: str, *, tail: int = 200) -> str:

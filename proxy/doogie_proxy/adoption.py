@@ -5,9 +5,10 @@ What a signature proves to be ours is taken charge of, or removed where nobody c
 
 import structlog
 
-from doogie_proxy.ending import finish
+from doogie_proxy.ending import complete, finish
 from doogie_proxy.engine_failures import EngineConflict, NotFound
 from doogie_proxy.identity import Identity, IdentityError
+from doogie_proxy.leases import resume
 from doogie_proxy.registry import Registry
 from doogie_proxy.server import Key, Server
 from doogie_proxy.streams import Attachments, attach, hub_of, track
@@ -32,6 +33,7 @@ async def adopt(registry: Registry, container_id: str) -> None:
         if half_made or (container.alive and identity.stdio.replay == "none"):
             # Never started, or its stdin ended with the proxy that held it.
             await registry.engine.remove(container_id)
+            registry.state.forget(container_id)
             log.info("leftover_removed", container_id=container_id, client=key.client, server=key.name)
             return
         if container.alive:
@@ -42,9 +44,12 @@ async def adopt(registry: Registry, container_id: str) -> None:
             stderr = await registry.engine.attach(container_id, "stderr", logs=True, follow=False)
             attachments = Attachments(None, None, stderr)
         server = Server(identity, container, hub_of(identity, attachments), started=True)
+        resume(server, await registry.state.recall(container_id))
         track(registry, server)
         log.info("server_adopted", **server.names(), status=container.status)
     await finish(registry, server)
+    if server.end_reason is not None:
+        registry.spawn("complete", complete(registry, server))
 
 
 async def remove_leftover(registry: Registry, identity: Identity) -> None:

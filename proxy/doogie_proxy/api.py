@@ -223,6 +223,12 @@ class Api:
         server = self._server(request)
         return _answer(201, self._tickets.issue(request[CALLER], server.identity.server))
 
+    async def renew(self, request: web.Request) -> web.Response:
+        """``POST /v1/servers/{name}/renew``."""
+        server = self._server(request)
+        self._servers.renew(server)
+        return _answer(200, self._status(server))
+
     async def stdio(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/servers/{name}/stdio``: a WebSocket."""
         server = self._server(request)
@@ -436,6 +442,14 @@ OPERATIONS = (
         {201: Ticket},
         (ProblemType.NOT_FOUND,),
         audited=True,
+    ),
+    Operation(
+        "POST",
+        "/v1/servers/{name}/renew",
+        Api.renew,
+        "Count as if the server's last client had left just now",
+        {200: ServerStatus},
+        (ProblemType.NOT_FOUND,),
     ),
     Operation("GET", "/v1/policy", Api.policy, "What the caller may start", {200: ClientPolicy}),
     Operation("GET", "/healthz", Api.healthz, "The process answers", {200: Health}, authenticated=False),

@@ -21,6 +21,7 @@ from doogie_proxy.listen import TlsServer, listen, tls_context
 from doogie_proxy.policy_file import ConfigurationError
 from doogie_proxy.servers import Servers
 from doogie_proxy.settings import Settings
+from doogie_proxy.state import State
 
 log = structlog.get_logger(__name__)
 
@@ -38,12 +39,15 @@ async def running(settings: Settings, configuration: Configuration) -> AsyncIter
 
     Raises:
         ListenError: an address is taken, or cannot be bound.
+        StateLockedError: another proxy of this instance runs.
     """
     async with (
+        State(settings.state_dir, settings.instance) as state,
         Engine(settings.engine_socket, timeout_s=settings.engine_timeout_s) as engine,
         Servers(
             engine,
             configuration.keyring,
+            state,
             instance=settings.instance,
             sweep_interval_s=settings.sweep_interval_s,
             reconnect_s=settings.reconnect_s,
@@ -91,6 +95,7 @@ async def serve(settings: Settings, configuration: Configuration) -> None:
 
     Raises:
         ListenError: an address is taken, or cannot be bound.
+        StateLockedError: another proxy of this instance runs.
         ConfigurationError: the audit file cannot be opened.
     """
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()

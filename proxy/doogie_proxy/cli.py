@@ -16,8 +16,10 @@ from doogie_proxy import auth, log
 from doogie_proxy.admission import Denied, admit
 from doogie_proxy.app import serve as run_proxy
 from doogie_proxy.configuration import Configuration
+from doogie_proxy.engine import Engine
 from doogie_proxy.engine_failures import EngineFailure
 from doogie_proxy.http import parse_json
+from doogie_proxy.identity import Keyring
 from doogie_proxy.listen import ListenError
 from doogie_proxy.policy import Policy
 from doogie_proxy.policy_advice import warnings
@@ -25,7 +27,9 @@ from doogie_proxy.policy_file import ConfigurationError
 from doogie_proxy.policy_file import load as load_policy
 from doogie_proxy.policy_live import missing
 from doogie_proxy.provision import Owners, provision
+from doogie_proxy.reap import Found, ProxyRunsError, end, find, without_proxy
 from doogie_proxy.settings import Settings, TcpListener
+from doogie_proxy.state import StateLockedError
 
 app = typer.Typer(
     help="The only holder of the Docker socket: starts policy-approved containers for an unprivileged client.",
@@ -77,7 +81,7 @@ def serve() -> None:
         uvloop.run(run_proxy(settings, configuration))
     except ConfigurationError as exc:
         _fail(*exc.lines)
-    except ListenError as exc:
+    except (ListenError, StateLockedError) as exc:
         _fail(str(exc))
 
 
@@ -86,15 +90,16 @@ def init(
     config_dir: Annotated[Path, typer.Option(help="for policy.yaml and signing.key")] = Path("/etc/doogie"),
     token_file: Annotated[Path, typer.Option(help="for the client's token")] = Path("/run/doogie-token/token"),
     socket_dir: Annotated[Path, typer.Option(help="of the proxy's socket")] = Path("/run/doogie"),
+    state_dir: Annotated[Path, typer.Option(help="what DOOGIE_PROXY_STATE_DIR says")] = Path("/var/lib/doogie"),
     proxy_uid: Annotated[int, typer.Option(min=1)] = 10000,
     chat_uid: Annotated[int, typer.Option(min=1)] = 10001,
     gid: Annotated[int, typer.Option(min=1, help="shared group of the socket")] = 10002,
 ) -> None:
-    """Make a token, a signing key, a starter policy and the socket's directory. Keeps what is there."""
+    """Make a token, a signing key, a starter policy, and the directories of socket and state. Keeps what is there."""
     if proxy_uid == chat_uid:
         _fail("--proxy-uid and --chat-uid must differ, or the chat side could replace the proxy's socket")
     try:
-        for line in provision(config_dir, token_file, socket_dir, Owners(proxy_uid, chat_uid, gid)):
+        for line in provision(config_dir, token_file, socket_dir, state_dir, Owners(proxy_uid, chat_uid, gid)):
             typer.echo(line)
     except (OSError, ValueError) as exc:
         _fail(str(exc))
@@ -147,6 +152,44 @@ def explain(
             typer.echo(f"  {error.loc}: {error.msg}")
         raise typer.Exit(1)
     typer.echo(f"admitted by rule {decision.rule.name}: runs {decision.image} with arguments {list(decision.args)}")
+
+
+@app.command()
+def reap(
+    everything: Annotated[bool, typer.Option("--all", help="end them; without it they are only listed")] = False,
+) -> None:
+    """List the containers of this instance, or end them all, while no proxy runs. Touches no others.
+
+    The settings of the proxy say which instance, keys and engine. Exit code 3 when containers are left that have the
+    instance's label and no signature by one of the keys.
+    """
+    settings = _settings()
+    log.configure("warning", "console", stream=sys.stderr)
+    try:
+        keyring = Keyring.load(settings.signing_key_file)
+        found, faults = uvloop.run(_reap(settings, keyring, everything=everything))
+    except (OSError, ValueError, EngineFailure, StateLockedError, ProxyRunsError) as exc:
+        _fail(str(exc))
+    for one in found.ours:
+        typer.echo(str(one))
+    typer.echo(f"{len(found.ours) - len(faults)} {'ended' if everything else 'found; --all ends them'}")
+    for container_id in found.foreign:
+        typer.echo(
+            f"doogie-proxy: {container_id} is let be: none of the keys has signed it (docker rm --force)", err=True
+        )
+    if faults:
+        _fail(*faults)
+    if found.foreign:
+        raise typer.Exit(3)
+
+
+async def _reap(settings: Settings, keyring: Keyring, *, everything: bool) -> tuple[Found, list[str]]:
+    async with (
+        without_proxy(settings) as state,
+        Engine(settings.engine_socket, timeout_s=settings.engine_timeout_s) as engine,
+    ):
+        found = await find(engine, keyring, settings.instance)
+        return found, await end(engine, state, found.ours) if everything else []
 
 
 @app.command("hash-token")

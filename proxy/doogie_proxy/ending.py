@@ -6,6 +6,7 @@ A server that was not ended from here dies all the same: ``finish`` learns how, 
 import asyncio
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -38,12 +39,21 @@ async def stop(registry: Registry, key: Key, grace_s: int | None) -> ServerExit 
         return server.exit
 
 
+async def complete(registry: Registry, server: Server) -> None:
+    """Do the rest of what a proxy had begun that died: a stop removes the container, a lease leaves it."""
+    if server.end_reason is ExitReason.STOPPED:
+        await stop(registry, server.key, None)
+    elif server.end_reason is not None:
+        async with registry.locked(server.key):
+            await end(registry, server, server.end_reason)
+
+
 async def end_lease(registry: Registry, server: Server) -> None:
     """End a server whose lease is over, if it still is; its dead container stays."""
     async with registry.locked(server.key):
         lease = server.lease_end()
         if lease is not None and lease[0] <= datetime.now(UTC):
-            await end(registry, server, lease[1])
+            await end(registry, server, server.end_reason or lease[1])  # the first one is why it ends
 
 
 async def remove_dead(registry: Registry, server: Server) -> None:
@@ -66,11 +76,16 @@ async def let_go(registry: Registry, server: Server) -> None:
 
 
 async def end(registry: Registry, server: Server, reason: ExitReason, grace_s: int | None = None) -> None:
-    """Bring a server to its end, whatever it does; its dead container stays. Under its lock."""
+    """Bring a server to its end, whatever it does; its dead container stays. Under its lock.
+
+    Why is written down first: if the proxy dies meanwhile, the next one knows, and does the rest.
+    """
     if server.exit is not None:
         return
     grace_s = server.identity.lifetime.stop_grace_s if grace_s is None else grace_s
     server.end_reason = reason
+    registry.state.put(server.container.id, replace(registry.state.get(server.container.id), ending=reason))
+    await registry.state.saved()
     server.hub.drain()
     if server.hub.can_half_close and server.streams is not None:
         server.hub.close_stdin()

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
@@ -31,15 +32,15 @@ def formatter(format_: str) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=processors)
 
 
-def configure(level: str, format_: str) -> None:
-    """Send every logger, the standard library's too, to stdout. The audit log is written at any level."""
+def configure(level: str, format_: str, *, stream: TextIO = sys.stdout) -> None:
+    """Send every logger, the standard library's too, to a stream. The audit log is written at any level."""
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(format_))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)

@@ -21,7 +21,7 @@ class Owners:
     gid: int
 
 
-def provision(config_dir: Path, token_file: Path, socket_dir: Path, owners: Owners) -> Iterator[str]:
+def provision(config_dir: Path, token_file: Path, socket_dir: Path, state_dir: Path, owners: Owners) -> Iterator[str]:
     """Make what is missing; yields a line for each thing made or found, never a secret.
 
     ============================  ====  =====================  ===============================================
@@ -29,6 +29,7 @@ def provision(config_dir: Path, token_file: Path, socket_dir: Path, owners: Owne
     signing.key in config_dir     0600  proxy                  one fresh key
     token_file                    0400  chat                   the client's bearer token
     socket_dir                    2750  proxy : gid            the client may pass through, not write
+    state_dir                     0700  proxy : proxy's group  what changes about servers
     ============================  ====  =====================  ===============================================
 
     Raises:
@@ -43,6 +44,7 @@ def provision(config_dir: Path, token_file: Path, socket_dir: Path, owners: Owne
         )
     yield _directory(config_dir, 0o750, owners.proxy_uid, owners.proxy_uid)
     yield _directory(socket_dir, 0o2750, owners.proxy_uid, owners.gid)
+    yield _directory(state_dir, 0o700, owners.proxy_uid, owners.proxy_uid)
     yield _directory(token_file.parent, 0o750, owners.chat_uid, owners.gid)
     yield _file(key_file, Keyring.new_key() + "\n", 0o600, owners.proxy_uid, owners.proxy_uid)
     yield _file(token_file, new_token() + "\n", 0o400, owners.chat_uid, owners.gid)

@@ -6,7 +6,7 @@ sweep   at start-up, after the engine was away, and periodically: adopts what is
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,7 +52,8 @@ class Reconciler:
                 # From before the list on, so that nothing falls between; a death told twice does no harm.
                 since = time.time() - 1
                 shortcomings = await engine.shortcomings()
-                await self._sweep()
+                known = await self._sweep()
+                self._registry.state.forget_others(known)
                 self._set_not_ready(shortcomings)
                 async for event in engine.events(self._label, since=since):
                     hear(self._registry, event)
@@ -77,8 +78,8 @@ class Reconciler:
             log.info("readiness_changed", ready=not reasons, reasons=reasons)
         self.not_ready = reasons
 
-    async def _sweep(self) -> None:
-        """Bring what is held here in line with the engine, and end what is due."""
+    async def _sweep(self) -> Collection[str]:
+        """Bring what is held here in line with the engine, and end what is due. Returns the ids that the engine has."""
         registry = self._registry
         states = await registry.engine.list_states(self._label)
         tracked = {server.container.id: server for server in registry.servers.values()}
@@ -93,7 +94,7 @@ class Reconciler:
             elif server.hub.stalled:
                 registry.spawn("probe", probe(registry, server))
         now = datetime.now(UTC)
-        for server in tracked.values():
+        for server in registry.servers.values():
             if registry.busy(server.key):
                 continue  # an operation is under way: the next sweep sees what has become of it
             lease, removal = server.lease_end(), server.removal_due()
@@ -101,6 +102,7 @@ class Reconciler:
                 registry.spawn("lease", end_lease(registry, server))
             elif removal is not None and removal <= now:
                 registry.spawn("remove", remove_dead(registry, server))
+        return states.keys()
 
     async def _adopt(self, container_id: str) -> None:
         try:

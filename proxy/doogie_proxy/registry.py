@@ -22,6 +22,7 @@ from doogie_proxy.identity import Keyring
 from doogie_proxy.quotas import Quotas
 from doogie_proxy.server import Key, Server
 from doogie_proxy.spec import ImageRefusedError
+from doogie_proxy.state import State
 
 T = TypeVar("T")
 
@@ -34,17 +35,21 @@ class Registry:
     Args:
         engine: entered already.
         keyring: signs labels.
+        state: entered already.
         instance: of this proxy; containers of others are not touched.
     """
 
-    def __init__(self, engine: Engine, keyring: Keyring, *, instance: str) -> None:
+    def __init__(self, engine: Engine, keyring: Keyring, state: State, *, instance: str) -> None:
         self.engine = engine
         self.keyring = keyring
+        self.state = state
         self.instance = instance
         self.servers: dict[Key, Server] = {}
         self.quotas = Quotas()
         self.closing = False
         """Whether the proxy ends: streams that end now are no news."""
+        self.leaving = False
+        """Whether clients are sent away because the proxy ends: that begins no lease."""
         self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._group = asyncio.TaskGroup()
         self._operations: set[asyncio.Task[None]] = set()
@@ -60,6 +65,7 @@ class Registry:
 
     def forget(self, server: Server) -> None:
         """Its container is gone."""
+        self.state.forget(server.container.id)
         if self.servers.get(server.key) is server:
             del self.servers[server.key]
 

@@ -19,17 +19,19 @@ from doogie_contract.problems import ProblemError, ProblemType
 from doogie_proxy.ending import let_go, stop
 from doogie_proxy.engine import Engine
 from doogie_proxy.identity import Keyring
+from doogie_proxy.leases import renew
 from doogie_proxy.reconciler import Reconciler
 from doogie_proxy.registry import Registry
 from doogie_proxy.server import Key, Server
 from doogie_proxy.starting import Wanted, running, start
+from doogie_proxy.state import State
 
 
 class Servers:
     """All servers of one proxy instance. ``async with Servers(...)``.
 
     Args:
-        engine: entered already.
+        engine, state: entered already.
         keyring: signs labels.
         instance: of this proxy; containers of others are not touched.
         sweep_interval_s: between two sweeps.
@@ -37,9 +39,16 @@ class Servers:
     """
 
     def __init__(
-        self, engine: Engine, keyring: Keyring, *, instance: str, sweep_interval_s: float, reconnect_s: float
+        self,
+        engine: Engine,
+        keyring: Keyring,
+        state: State,
+        *,
+        instance: str,
+        sweep_interval_s: float,
+        reconnect_s: float,
     ) -> None:
-        self._registry = Registry(engine, keyring, instance=instance)
+        self._registry = Registry(engine, keyring, state, instance=instance)
         self._reconciler = Reconciler(self._registry, sweep_interval_s=sweep_interval_s, reconnect_s=reconnect_s)
         self._loops: list[asyncio.Task[None]] = []
 
@@ -103,6 +112,10 @@ class Servers:
         self._require_ready()
         return await self._registry.run(stop(self._registry, key, grace_s))
 
+    def renew(self, server: Server) -> None:
+        """Count as if its last client had left just now."""
+        renew(self._registry, server)
+
     def get(self, key: Key) -> Server | None:
         """The server of this client and name."""
         return self._registry.servers.get(key)
@@ -116,7 +129,8 @@ class Servers:
         return list(self._reconciler.not_ready)
 
     def evict_all(self, code: CloseCode, reason: str) -> None:
-        """Ask every attached client to leave."""
+        """Ask every attached client to leave, because the proxy ends."""
+        self._registry.leaving = True
         for server in self._registry.servers.values():
             server.hub.evict(code, reason)
 

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
         default=Path("/etc/doogie/signing.key"),
         description="keys that sign container labels; the first signs, all verify",
     )
+    state_dir: Path = Field(
+        default=Path("/var/lib/doogie"), description="for what changes about servers: when clients left, what was begun"
+    )
     instance: OwnerName = Field(default="default", description="tells apart proxies that share an engine")
     audit_file: Path | None = Field(default=None, description="a copy of the audit log; one JSON object a line")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")

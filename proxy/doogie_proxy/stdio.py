@@ -9,6 +9,7 @@ stopped. The hub knows no HTTP and no policy.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from doogie_contract.channels import CloseCode
@@ -146,6 +147,8 @@ class StdioHub:
         self.max_message_bytes = max_message_bytes
         self.can_half_close = can_half_close
         self.detached_at: datetime | None = datetime.now(UTC)
+        self.on_seat_change: Callable[[], None] = lambda: None
+        """Called when a client has come or gone."""
         self.exit: ServerExit | None = None
         self.running = False
         """Whether ``run`` is at it: more output may come, also after the exit."""
@@ -245,6 +248,7 @@ class StdioHub:
             raise EngineUnavailable("the attachments are lost")
         self._seat = seat
         self.detached_at = None
+        self.on_seat_change()
         if self.exit is not None:
             self._linger(seat, self.exit)
 
@@ -253,6 +257,7 @@ class StdioHub:
         if self._seat is seat:
             self._seat = None
             self.detached_at = datetime.now(UTC)
+            self.on_seat_change()
             if self.exit is not None:
                 self._await_a_client()
         seat.left.set()

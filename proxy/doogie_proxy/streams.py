@@ -10,6 +10,7 @@ from doogie_proxy.ending import finish
 from doogie_proxy.engine import Engine
 from doogie_proxy.engine_failures import EngineTimeout
 from doogie_proxy.identity import Identity
+from doogie_proxy.leases import watch
 from doogie_proxy.registry import Registry
 from doogie_proxy.server import Server
 from doogie_proxy.stdio import StdioHub
@@ -55,6 +56,7 @@ def hub_of(identity: Identity, attachments: Attachments) -> StdioHub:
 def track(registry: Registry, server: Server) -> None:
     """Hold a server, and move its output until it ends."""
     registry.servers[server.key] = server
+    watch(registry, server)
     server.streams = registry.follow(f"stdio {server.key}", _run(registry, server))
 
 

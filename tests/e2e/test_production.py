@@ -110,6 +110,7 @@ def test_production_keeps_every_wall_of_the_plain_stack_and_adds_some(tmp_path: 
         "/etc/doogie": True,
         "/run/secrets": True,
         "/run/doogie": False,
+        "/var/lib/doogie": False,
         "/var/log/doogie": False,
     }
 

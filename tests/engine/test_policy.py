@@ -428,6 +428,7 @@ async def test_a_socket_that_another_proxy_listens_on_is_one_line_and_no_traceba
         "DOOGIE_PROXY_SIGNING_KEY_FILE": str(process.policy.parent / "signing.key"),
         "DOOGIE_PROXY_ENGINE": f"unix://{ENGINE_SOCKET}",
         "DOOGIE_PROXY_INSTANCE": "another",
+        "DOOGIE_PROXY_STATE_DIR": str(process.policy.parent / "state"),
     }
     second = await asyncio.create_subprocess_exec(
         *doogie_proxy_command(), "serve", env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE

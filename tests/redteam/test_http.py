@@ -662,7 +662,7 @@ async def test_what_a_client_sends_stays_on_one_line_of_the_log(engine: str, tmp
     key.chmod(0o600)
     settings = {
         "LISTEN": f"unix://{socket}", "ENGINE": f"unix://{ENGINE_SOCKET}", "POLICY": policy, "SIGNING_KEY_FILE": key,
-        "INSTANCE": "tnasty", "LOG_FORMAT": format_, "LOG_LEVEL": "debug",
+        "INSTANCE": "tnasty", "STATE_DIR": tmp_path / "state", "LOG_FORMAT": format_, "LOG_LEVEL": "debug",
     }  # fmt: skip
     INSTANCES["tnasty"] = ENGINE_SOCKET
     serving = await asyncio.create_subprocess_exec(

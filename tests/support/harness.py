@@ -260,7 +260,11 @@ async def proxy_under_test(
         recorder = await stack.enter_async_context(RecordingEngine(engine, engine_socket, replace=replace_in_answers))
         socket = directory / f"proxy-{uuid.uuid4().hex[:6]}.sock"
         configured = Settings(
-            listen=f"unix://{socket},tcp://127.0.0.1:0", engine=f"unix://{engine}", instance=instance, **settings
+            listen=f"unix://{socket},tcp://127.0.0.1:0",
+            engine=f"unix://{engine}",
+            state_dir=directory / "state",
+            instance=instance,
+            **settings,
         )
         keyring = Keyring([bytes.fromhex(key or "ab" * 32)])
         serving = await stack.enter_async_context(running(configured, configuration_of(document, keyring)))

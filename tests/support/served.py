@@ -28,6 +28,8 @@ class Served:
     audit: Path
     log: Path
     recorder: RecordingEngine
+    ends_with: int = 0
+    """The exit code that is right."""
     _told: int = 0
     """How many events ``event`` has passed."""
 
@@ -128,6 +130,7 @@ async def served(
             "audit_file": audit,
             "engine": f"unix://{recorder.path}",
             "signing_key_file": key,
+            "state_dir": directory / "state",
             "instance": instance,
             **settings,
         }
@@ -151,7 +154,7 @@ async def served(
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
             code = await process.wait()
-        if code != 0:
+        if code != proxy.ends_with:
             raise AssertionError(f"the proxy ended with {code}: {log.read_text()[-2000:]}")
 
 

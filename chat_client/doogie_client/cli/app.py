@@ -152,6 +152,12 @@ def status(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
+def renew(ctx: typer.Context, name: Name, as_json: Json = False) -> None:
+    """Keep a server that nobody is attached to for another while."""
+    _show(_run(ctx, lambda proxy: proxy.renew(name)), as_json)
+
+
+@app.command()
 def logs(
     ctx: typer.Context,
     name: Name,

@@ -71,6 +71,7 @@ ADMISSION = {"rule": "time", "image": "mcp/time@sha256:0", "args": [], "limits":
             "/v1/servers/time/ticket",
             None,
         ),
+        (lambda c: c.renew("time"), RUNNING, "POST", "/v1/servers/time/renew", None),
         (lambda c: c.policy(), {"client": "chat", "rules": []}, "GET", "/v1/policy", None),
     ],
 )

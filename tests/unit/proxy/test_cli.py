@@ -171,7 +171,13 @@ def served(tmp_path: Path, policy: Path, **env: str) -> Result:
     key = tmp_path / "signing.key"
     if not key.exists():
         key.write_text(Keyring.new_key())
-    settings = {"POLICY": str(policy), "SIGNING_KEY_FILE": str(key), "LISTEN": f"unix://{tmp_path}/proxy.sock", **env}
+    settings = {
+        "POLICY": str(policy),
+        "SIGNING_KEY_FILE": str(key),
+        "LISTEN": f"unix://{tmp_path}/proxy.sock",
+        "STATE_DIR": f"{tmp_path}/state",
+        **env,
+    }
     return run("serve", env={f"DOOGIE_PROXY_{name}": value for name, value in settings.items()})
 
 
@@ -218,5 +224,5 @@ def test_health_says_when_nothing_listens(tmp_path: Path) -> None:
 
 
 def test_without_a_command_the_help_is_shown() -> None:
-    for command in ("serve", "init", "check", "explain", "hash-token", "policy-schema", "health"):
+    for command in ("serve", "init", "check", "explain", "hash-token", "policy-schema", "health", "reap"):
         assert command in run().output

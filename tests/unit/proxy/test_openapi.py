@@ -1,6 +1,7 @@
 """``/openapi.json``: valid, and complete."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from doogie_proxy.openapi import document
 from doogie_proxy.policy import Policy
 from doogie_proxy.servers import Servers
 from doogie_proxy.settings import Settings
+from doogie_proxy.state import State
 
 DOCUMENT = document(OPERATIONS)
 
@@ -39,7 +41,8 @@ def test_every_route_is_in_the_document_and_nothing_else() -> None:
     policy = Policy.model_validate({"version": 1, "clients": {}, "rules": []})
     engine = Engine("/nonexistent", timeout_s=1)
     keyring = Keyring([b"k" * 32])
-    servers = Servers(engine, keyring, instance="default", sweep_interval_s=1, reconnect_s=1)
+    state = State(Path("/nonexistent"), "default")
+    servers = Servers(engine, keyring, state, instance="default", sweep_interval_s=1, reconnect_s=1)
     routes = Api(Settings.model_construct(ticket_ttl_s=30), Configuration(policy, {}, keyring), servers).routes()
     paths = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
     assert {(route.method, route.path) for route in routes} == paths

@@ -23,11 +23,12 @@ class Place:
         self.config = root / "config"
         self.token = root / "token" / "token"
         self.socket = root / "socket"
+        self.state = root / "state"
         self.policy = self.config / "policy.yaml"
         self.key = self.config / "signing.key"
 
     def provision(self) -> list[str]:
-        return list(provision(self.config, self.token, self.socket, OWNERS))
+        return list(provision(self.config, self.token, self.socket, self.state, OWNERS))
 
     def contents(self) -> dict[str, str]:
         return {path.name: path.read_text() for path in (self.policy, self.key, self.token)}
@@ -48,6 +49,7 @@ def test_everything_has_the_mode_and_the_owner_that_is_documented(place: Place) 
         place.token.parent: (0o750, chat, gid),
         place.token: (0o400, chat, gid),
         place.socket: (0o2750, proxy, gid),
+        place.state: (0o700, proxy, proxy),
     }
     for path, (mode, uid, group) in expected.items():
         status = path.stat()
@@ -128,7 +130,7 @@ def test_nothing_is_ever_readable_to_others_whatever_the_umask(place: Place) -> 
         place.provision()
     finally:
         os.umask(previous)
-    for path in (place.policy, place.key, place.token, place.config, place.socket, place.token.parent):
+    for path in (place.policy, place.key, place.token, place.config, place.socket, place.state, place.token.parent):
         assert S_IMODE(path.stat().st_mode) & 0o007 == 0, path
 
 

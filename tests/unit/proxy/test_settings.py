@@ -34,6 +34,7 @@ def test_every_setting_has_a_default() -> None:
         "policy": Path("/etc/doogie/policy.yaml"),
         "engine": "unix:///var/run/docker.sock",
         "signing_key_file": Path("/etc/doogie/signing.key"),
+        "state_dir": Path("/var/lib/doogie"),
         "instance": "default",
         "audit_file": None,
         "log_level": "info",
