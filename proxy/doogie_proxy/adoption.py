@@ -5,7 +5,7 @@ What a signature proves to be ours is taken charge of, or removed where nobody c
 
 import structlog
 
-from doogie_proxy.ending import complete, finish
+from doogie_proxy.ending import finish
 from doogie_proxy.engine_failures import EngineConflict, NotFound
 from doogie_proxy.identity import Identity, IdentityError
 from doogie_proxy.leases import resume
@@ -48,8 +48,6 @@ async def adopt(registry: Registry, container_id: str) -> None:
         track(registry, server)
         log.info("server_adopted", **server.names(), status=container.status)
     await finish(registry, server)
-    if server.end_reason is not None:
-        registry.spawn("complete", complete(registry, server))
 
 
 async def remove_leftover(registry: Registry, identity: Identity) -> None:

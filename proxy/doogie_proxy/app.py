@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple
@@ -26,6 +26,10 @@ from doogie_proxy.state import State
 log = structlog.get_logger(__name__)
 
 
+class StaleSocketError(Exception):
+    """The engine's socket is dead: a new one has taken its place, or will."""
+
+
 class Proxy(NamedTuple):
     """A proxy that serves: the URLs it listens on, and its API."""
 
@@ -34,8 +38,12 @@ class Proxy(NamedTuple):
 
 
 @asynccontextmanager
-async def running(settings: Settings, configuration: Configuration) -> AsyncIterator[Proxy]:
+async def running(
+    settings: Settings, configuration: Configuration, *, on_stale_socket: Callable[[], None] = lambda: None
+) -> AsyncIterator[Proxy]:
     """A proxy that serves, and ends gracefully on exit.
+
+    ``on_stale_socket`` is called when the engine's socket has refused for so long that it will not come back.
 
     Raises:
         ListenError: an address is taken, or cannot be bound.
@@ -51,6 +59,8 @@ async def running(settings: Settings, configuration: Configuration) -> AsyncIter
             instance=settings.instance,
             sweep_interval_s=settings.sweep_interval_s,
             reconnect_s=settings.reconnect_s,
+            stale_after_s=settings.engine_stale_after_s,
+            on_stale_socket=on_stale_socket,
         ) as servers,
     ):
         api = Api(settings, configuration, servers)
@@ -94,19 +104,24 @@ async def serve(settings: Settings, configuration: Configuration) -> None:
     """Run until SIGTERM or SIGINT; SIGHUP reads the files anew.
 
     Raises:
+        StaleSocketError: nothing but another start will bring the engine back.
         ListenError: an address is taken, or cannot be bound.
         StateLockedError: another proxy of this instance runs.
         ConfigurationError: the audit file cannot be opened.
     """
-    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    signals: asyncio.Queue[signal.Signals | None] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     with audit_file(settings.audit_file):
-        async with running(settings, configuration) as proxy:
-            while await signals.get() is signal.SIGHUP:
+        async with running(settings, configuration, on_stale_socket=partial(signals.put_nowait, None)) as proxy:
+            while (told := await signals.get()) is signal.SIGHUP:
                 await _reload(settings, proxy)
             log.info("ending")
     log.info("ended")
+    if told is None:
+        raise StaleSocketError(
+            f"{settings.engine} has refused for {settings.engine_stale_after_s:g} s: start again, on the new socket"
+        )
 
 
 async def _reload(settings: Settings, proxy: Proxy) -> None:

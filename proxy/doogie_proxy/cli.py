@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from doogie_contract.models import StartRequest
 from doogie_proxy import auth, log
 from doogie_proxy.admission import Denied, admit
+from doogie_proxy.app import StaleSocketError
 from doogie_proxy.app import serve as run_proxy
 from doogie_proxy.configuration import Configuration
 from doogie_proxy.engine import Engine
@@ -38,13 +40,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+EXIT_STALE_SOCKET = os.EX_TEMPFAIL
+EXIT_LEFT_BEHIND = 3
+
 PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="the policy file")]
 
 
-def _fail(*lines: str) -> NoReturn:
+def _fail(*lines: str, code: int = 1) -> NoReturn:
     for line in lines:
         typer.echo(f"doogie-proxy: {line}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def _settings() -> Settings:
@@ -83,6 +88,8 @@ def serve() -> None:
         _fail(*exc.lines)
     except (ListenError, StateLockedError) as exc:
         _fail(str(exc))
+    except StaleSocketError as exc:
+        _fail(str(exc), code=EXIT_STALE_SOCKET)
 
 
 @app.command()
@@ -180,7 +187,7 @@ def reap(
     if faults:
         _fail(*faults)
     if found.foreign:
-        raise typer.Exit(3)
+        raise typer.Exit(EXIT_LEFT_BEHIND)
 
 
 async def _reap(settings: Settings, keyring: Keyring, *, everything: bool) -> tuple[Found, list[str]]:

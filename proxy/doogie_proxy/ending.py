@@ -39,13 +39,18 @@ async def stop(registry: Registry, key: Key, grace_s: int | None) -> ServerExit 
         return server.exit
 
 
+def is_unfinished(server: Server) -> bool:
+    """Whether an end was begun and came to nothing, here or in a proxy that died: the engine failed, or it did."""
+    return server.end_reason is ExitReason.STOPPED or (server.end_reason is not None and server.exit is None)
+
+
 async def complete(registry: Registry, server: Server) -> None:
-    """Do the rest of what a proxy had begun that died: a stop removes the container, a lease leaves it."""
-    if server.end_reason is ExitReason.STOPPED:
-        await stop(registry, server.key, None)
-    elif server.end_reason is not None:
-        async with registry.locked(server.key):
+    """Do the rest of an end that was begun: a stop removes the container, a lease leaves it."""
+    async with registry.locked(server.key):
+        if server.end_reason is not None and registry.servers.get(server.key) is server:
             await end(registry, server, server.end_reason)
+            if server.end_reason is ExitReason.STOPPED:
+                await remove(registry, server)
 
 
 async def end_lease(registry: Registry, server: Server) -> None:

@@ -7,7 +7,8 @@ a value or in one of ``engine_failures.py``.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,14 +23,23 @@ from doogie_proxy.attachment import Attachment, AttachRefusedError
 from doogie_proxy.engine_failures import (
     EngineConflict,
     EngineError,
+    EngineFailure,
+    EngineRefused,
     EngineTimeout,
     EngineUnavailable,
+    EngineVersion,
     NoSuchImage,
     NotFound,
 )
 from doogie_proxy.spec import ImageConfig
 
-_MIN_API = (1, 41)
+OLDEST_API = (1, 41)
+"""Docker 20.10."""
+NEWEST_API = (1, 51)
+"""Docker 28.5, the newest that the tests run on. Later engines speak it too, and mean the same by it."""
+PING_TIMEOUT_S = 5.0
+"""How long an engine that is well may take to say so."""
+
 _ID_CHARS = frozenset("0123456789abcdef")
 
 
@@ -60,17 +70,22 @@ class EngineEvent(NamedTuple):
     action: Literal["die", "oom"]
 
 
+Observer = Callable[[str, float, EngineFailure | None], None]
+
+
 class Engine:
     """A Docker Engine behind a unix socket. ``async with Engine(...)``.
 
     Args:
         socket_path: of the engine's API.
         timeout_s: for each call; a stop gets its grace on top.
+        observe: told of each call when it is over: its name, how many seconds it took, how it failed.
     """
 
-    def __init__(self, socket_path: str, *, timeout_s: float) -> None:
+    def __init__(self, socket_path: str, *, timeout_s: float, observe: Observer = lambda *_: None) -> None:
         self._socket_path = socket_path
         self._timeout_s = timeout_s
+        self._observe = observe
         self._docker: aiodocker.Docker
 
     async def __aenter__(self) -> Self:
@@ -90,14 +105,15 @@ class Engine:
 
         Engines without the right cgroup controllers (rootless ones, often) ignore limits silently; ``GET /info``
         tells.
+
+        Raises:
+            EngineVersion: it speaks no API that this proxy speaks.
         """
-        async with self._call():
-            version = await self._docker.version()
+        async with self._call("version"):
+            await self._negotiate()  # it may be another engine than before
+        async with self._call("info"):
             info = await self._docker.system.info()
-        api = str(version["ApiVersion"])
         missing = []
-        if tuple(int(part) for part in api.split(".")) < _MIN_API:
-            missing.append(f"API {api} is older than {_MIN_API[0]}.{_MIN_API[1]} (Docker 20.10)")
         for key, what in (("MemoryLimit", "memory"), ("PidsLimit", "pids"), ("CpuCfsQuota", "CPU")):
             if not info.get(key):
                 missing.append(f"the engine cannot enforce {what} limits ({key} is false in /info)")
@@ -105,15 +121,24 @@ class Engine:
             missing.append("the engine has no seccomp (SecurityOptions in /info)")
         return missing
 
+    async def ping(self) -> None:
+        """Nothing, if the engine answers at all, whatever its containers do."""
+        url = f"{self._docker.docker_host}/_ping"
+        async with (
+            self._call("ping", timeout_s=min(PING_TIMEOUT_S, self._timeout_s)),
+            self._docker.session.get(url, raise_for_status=True),
+        ):
+            pass
+
     async def runtimes(self) -> list[str]:
         """The OCI runtimes that the engine has, by name."""
-        async with self._call():
+        async with self._call("info"):
             info = await self._docker.system.info()
         return sorted(info.get("Runtimes") or {})
 
     async def networks(self) -> list[str]:
         """The names of its networks."""
-        async with self._call():
+        async with self._call("networks"):
             return [str(network["Name"]) for network in await self._docker.networks.list()]
 
     async def inspect_image(self, references: Sequence[str]) -> ImageConfig:
@@ -124,7 +149,7 @@ class Engine:
         """
         for reference in references:
             with suppress(NotFound):
-                async with self._call():
+                async with self._call("inspect_image"):
                     image = await self._docker.images.inspect(reference)
                 break
         else:
@@ -144,7 +169,7 @@ class Engine:
         Raises:
             NotFound: it is not.
         """
-        async with self._call():
+        async with self._call("inspect_volume"):
             await self._docker.volumes.get(name)  # type: ignore[no-untyped-call]  # aiodocker's
 
     async def create(self, name: str, body: dict[str, Any]) -> str:
@@ -153,30 +178,30 @@ class Engine:
         Raises:
             EngineConflict: the name is taken.
         """
-        async with self._call():
+        async with self._call("create"):
             container = await self._docker.containers.create(body, name=name)
         return container.id
 
     async def start(self, container_id: str) -> None:
         """Start a created container."""
-        async with self._call():
+        async with self._call("start"):
             await self._container(container_id).start()
 
     async def stop(self, container_id: str, *, grace_s: int) -> None:
         """SIGTERM, and SIGKILL after ``grace_s``; returns when the process is gone, at once if it was."""
-        async with self._call(timeout_s=self._timeout_s + grace_s):
+        async with self._call("stop", timeout_s=self._timeout_s + grace_s):
             await self._container(container_id).stop(t=grace_s, timeout=None)
 
     async def remove(self, container_id: str) -> None:
         """Remove the container, killing it if need be; returns when its name is free. Already gone is success."""
         try:
-            async with self._call():
+            async with self._call("remove"):
                 await self._container(container_id).delete(force=True, v=True)
         except NotFound:
             return
         except EngineConflict:  # another removal of it is under way: wait for that one
             try:
-                async with self._call():
+                async with self._call("wait"):
                     await self._container(container_id).wait(condition="removed", timeout=None)
             except NotFound:
                 return
@@ -187,7 +212,7 @@ class Engine:
         Raises:
             NotFound: it is gone.
         """
-        async with self._call(timeout_s=timeout_s):
+        async with self._call("inspect", timeout_s=timeout_s):
             raw = await self._container(container_id).show()
         state = raw["State"]
         return Container(
@@ -204,13 +229,13 @@ class Engine:
 
     async def list_states(self, label: str) -> dict[str, str]:
         """The ids of all containers, dead ones too, that carry ``label`` (``key=value``), with their states."""
-        async with self._call():
+        async with self._call("list"):
             containers = await self._docker.containers.list(all=1, filters=json.dumps({"label": [label]}))
         return {container.id: str(container["State"]) for container in containers}
 
     async def find(self, name: str) -> str | None:
         """The id of the container with exactly this name."""
-        async with self._call():
+        async with self._call("list"):
             containers = await self._docker.containers.list(
                 all=1, filters=json.dumps({"name": [f"^/{re.escape(name)}$"]})
             )
@@ -256,28 +281,42 @@ class Engine:
         Raises:
             NotFound: it is gone.
         """
-        api = await self._api_version()
         query = f"{stream}=1&stream={int(follow)}" + ("&logs=1" if logs else "")
-        async with self._call():
-            return await Attachment.open(
-                self._socket_path, f"/{api}/containers/{_checked(container_id)}/attach?{query}"
-            )
+        async with self._call("attach"):
+            target = f"/{self._docker.api_version}/containers/{_checked(container_id)}/attach?{query}"
+            return await Attachment.open(self._socket_path, target)
 
     def _container(self, container_id: str) -> aiodocker.containers.DockerContainer:
         return self._docker.containers.container(_checked(container_id))
 
-    async def _api_version(self) -> str:
-        if self._docker.api_version == "auto":
-            async with self._call():
-                self._docker.api_version = "v" + str((await self._docker.version())["ApiVersion"])
-        return str(self._docker.api_version)
-
     @asynccontextmanager
-    async def _call(self, *, timeout_s: float | None = None) -> AsyncIterator[None]:
-        """Bound one call in time and map every failure of it."""
-        with _failures():
-            async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
-                yield
+    async def _call(self, name: str, *, timeout_s: float | None = None) -> AsyncIterator[None]:
+        """Bound one call in time, map every failure of it, and tell of it."""
+        begun, failure = time.monotonic(), None
+        try:
+            with _failures():
+                async with asyncio.timeout(self._timeout_s if timeout_s is None else timeout_s):
+                    if self._docker.api_version == "auto":
+                        await self._negotiate()
+                    yield
+        except EngineFailure as exc:
+            failure = exc
+            raise
+        finally:
+            self._observe(name, time.monotonic() - begun, failure)
+
+    async def _negotiate(self) -> None:
+        """Agree with the engine on the newest version of its API that both speak (``GET /version``)."""
+        url = f"{self._docker.docker_host}/version"  # not aiodocker's: that names a version already
+        async with self._docker.session.get(url, raise_for_status=True) as response:
+            told = await response.json()
+        newest, oldest = _api(told["ApiVersion"]), _api(told.get("MinAPIVersion") or told["ApiVersion"])
+        spoken = min(newest, NEWEST_API)
+        if spoken < OLDEST_API:
+            raise EngineVersion(f"API {_text(newest)} is older than {_text(OLDEST_API)} (Docker 20.10)")
+        if spoken < oldest:
+            raise EngineVersion(f"API {_text(oldest)} and newer is all that the engine speaks, not {_text(NEWEST_API)}")
+        self._docker.api_version = f"v{_text(spoken)}"
 
 
 @contextmanager
@@ -286,14 +325,31 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (aiodocker.DockerError, AttachRefusedError) as exc:
+        if _is_refused(exc.__context__):
+            raise EngineRefused(f"engine connection: {exc.message}") from exc
         kinds = {404: NotFound, 409: EngineConflict, 900: EngineUnavailable}
         raise kinds.get(exc.status, EngineError)(f"engine answered {exc.status}: {exc.message}") from exc
     except TimeoutError as exc:
         raise EngineTimeout("the engine did not answer in time") from exc
     except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as exc:
+        if _is_refused(exc):
+            raise EngineRefused(f"engine connection: {exc!r}") from exc
         raise EngineUnavailable(f"engine connection: {exc!r}") from exc
     except (HttpProcessingError, ValueError) as exc:
         raise EngineError(f"not an answer: {exc!r}") from exc
+
+
+def _is_refused(exc: BaseException | None) -> bool:
+    cause = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
+    return isinstance(cause, ConnectionRefusedError)
+
+
+def _api(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _text(api: tuple[int, ...]) -> str:
+    return ".".join(map(str, api))
 
 
 def _checked(container_id: str) -> str:

@@ -1,7 +1,9 @@
 """What can go wrong between the proxy and the engine. ``engine.py`` raises nothing else.
 
 EngineFailure
-├── EngineUnavailable   the socket refuses, or the connection broke
+├── EngineUnavailable   it cannot be reached, or the connection broke
+│   └── EngineRefused   nobody listens at its socket
+├── EngineVersion       no version of its API is one that this proxy speaks
 ├── EngineTimeout       no answer within the timeout
 ├── NotFound            404: the container is gone (or, at its start, what it refers to)
 ├── NoSuchImage         404 of an image
@@ -13,13 +15,32 @@ EngineFailure
 class EngineFailure(Exception):  # noqa: N818  # the root of a tree whose leaves are named for what happened
     """Something between the proxy and the engine went wrong; the text is for the log."""
 
+    readiness = "the engine refuses what it is asked; the log says why"
+    """What is said of it to everybody, while it keeps the proxy from being ready."""
+
 
 class EngineUnavailable(EngineFailure):
-    """The engine's socket refuses, or the connection broke."""
+    """The engine cannot be reached, or the connection broke."""
+
+    readiness = "the engine cannot be reached"
+
+
+class EngineRefused(EngineUnavailable):
+    """Nobody listens at the engine's socket: it is down, or has made a new one in the place of that which we see."""
+
+
+class EngineVersion(EngineFailure):
+    """No version of the engine's API is one that this proxy speaks; the text is for everybody."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.readiness = text
 
 
 class EngineTimeout(EngineFailure):
     """The engine did not answer in time."""
+
+    readiness = "the engine does not answer"
 
 
 class NotFound(EngineFailure):

@@ -6,15 +6,16 @@ sweep   at start-up, after the engine was away, and periodically: adopts what is
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
 from doogie_proxy.adoption import adopt
-from doogie_proxy.ending import end_lease, finish, hear, remove_dead
-from doogie_proxy.engine_failures import EngineFailure, EngineUnavailable, NotFound
+from doogie_proxy.ending import complete, end_lease, finish, hear, is_unfinished, remove_dead
+from doogie_proxy.engine_failures import EngineFailure, EngineRefused, EngineTimeout, EngineUnavailable, NotFound
 from doogie_proxy.identity import LABEL_INSTANCE, IdentityError
 from doogie_proxy.registry import Registry
 from doogie_proxy.streams import probe, reattach
@@ -29,20 +30,38 @@ class Reconciler:
         registry: what is held here.
         sweep_interval_s: between two sweeps.
         reconnect_s: before the engine is asked again after it was away.
+        stale_after_s: for how long the engine's socket may refuse.
+        on_stale_socket: called when it has refused that long.
     """
 
-    def __init__(self, registry: Registry, *, sweep_interval_s: float, reconnect_s: float) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        sweep_interval_s: float,
+        reconnect_s: float,
+        stale_after_s: float,
+        on_stale_socket: Callable[[], None],
+    ) -> None:
         self._registry = registry
         self._sweep_interval_s = sweep_interval_s
         self._reconnect_s = reconnect_s
         self._label = f"{LABEL_INSTANCE}={registry.instance}"
         self._foreign: set[str] = set()
-        self.not_ready = ["the engine has not been asked yet"]
-        """What keeps servers from being started; empty when nothing does."""
+        self._stale_after_s = stale_after_s
+        self._on_stale_socket = on_stale_socket
+        self._refused_since: float | None = None
+        self._shortcomings = ["the engine has not been asked yet"]
+        self._trouble: dict[Literal["events", "sweep"], str] = {}
 
     def forgive(self) -> None:
         """Look again at containers whose signature did not verify."""
         self._foreign.clear()
+
+    @property
+    def not_ready(self) -> list[str]:
+        """What keeps servers from being started; empty when nothing does."""
+        return list(dict.fromkeys([*self._trouble.values(), *self._shortcomings]))
 
     async def follow_engine(self) -> None:
         """Sweep, then follow the engine's events; begin again whenever it was away. Runs until cancelled."""
@@ -54,29 +73,50 @@ class Reconciler:
                 shortcomings = await engine.shortcomings()
                 known = await self._sweep()
                 self._registry.state.forget_others(known)
-                self._set_not_ready(shortcomings)
+                with self._telling():
+                    self._shortcomings, self._trouble, self._refused_since = shortcomings, {}, None
                 async for event in engine.events(self._label, since=since):
                     hear(self._registry, event)
+                raise EngineUnavailable("the event stream ended")
             except EngineFailure as exc:
                 log.warning("engine_away", error=str(exc))
-            else:
-                log.warning("engine_away", error="the event stream ended")
-            self._set_not_ready(["the engine cannot be reached"])
+                with self._telling():
+                    self._shortcomings, self._trouble["events"] = [], exc.readiness
+                self._look_for_a_stale_socket(exc)
             await asyncio.sleep(self._reconnect_s)
 
     async def sweep_periodically(self) -> None:
-        """Sweep now and then. Runs until cancelled."""
+        """Sweep now and then; notice also an engine that hangs, and when it goes on. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._sweep_interval_s)
             try:
+                await self._registry.engine.ping()
                 await self._sweep()
+                with self._telling():
+                    self._trouble.pop("sweep", None)
             except EngineFailure as exc:
                 log.warning("sweep_failed", error=str(exc))
+                if isinstance(exc, EngineUnavailable | EngineTimeout):
+                    with self._telling():
+                        self._trouble["sweep"] = exc.readiness
 
-    def _set_not_ready(self, reasons: list[str]) -> None:
-        if reasons != self.not_ready:
-            log.info("readiness_changed", ready=not reasons, reasons=reasons)
-        self.not_ready = reasons
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Log what the block changes about readiness."""
+        before = self.not_ready
+        yield
+        if self.not_ready != before:
+            log.info("readiness_changed", ready=not self.not_ready, reasons=self.not_ready)
+
+    def _look_for_a_stale_socket(self, exc: EngineFailure) -> None:
+        """A socket that was mounted stays the old one when the engine makes another: it refuses for ever."""
+        now = time.monotonic()
+        if not isinstance(exc, EngineRefused):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since >= self._stale_after_s:
+            self._on_stale_socket()
 
     async def _sweep(self) -> Collection[str]:
         """Bring what is held here in line with the engine, and end what is due. Returns the ids that the engine has."""
@@ -97,6 +137,9 @@ class Reconciler:
         for server in registry.servers.values():
             if registry.busy(server.key):
                 continue  # an operation is under way: the next sweep sees what has become of it
+            if is_unfinished(server):
+                registry.spawn("complete", complete(registry, server))
+                continue
             lease, removal = server.lease_end(), server.removal_due()
             if lease is not None and lease[0] <= now:
                 registry.spawn("lease", end_lease(registry, server))

@@ -10,6 +10,7 @@ One lock per server (registry.py), and an operation runs to its end even when it
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +37,8 @@ class Servers:
         instance: of this proxy; containers of others are not touched.
         sweep_interval_s: between two sweeps.
         reconnect_s: before the engine is asked again after it was away.
+        stale_after_s: for how long the engine's socket may refuse.
+        on_stale_socket: called when it has refused that long.
     """
 
     def __init__(
@@ -47,9 +50,17 @@ class Servers:
         instance: str,
         sweep_interval_s: float,
         reconnect_s: float,
+        stale_after_s: float,
+        on_stale_socket: Callable[[], None],
     ) -> None:
         self._registry = Registry(engine, keyring, state, instance=instance)
-        self._reconciler = Reconciler(self._registry, sweep_interval_s=sweep_interval_s, reconnect_s=reconnect_s)
+        self._reconciler = Reconciler(
+            self._registry,
+            sweep_interval_s=sweep_interval_s,
+            reconnect_s=reconnect_s,
+            stale_after_s=stale_after_s,
+            on_stale_socket=on_stale_socket,
+        )
         self._loops: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:

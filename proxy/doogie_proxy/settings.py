@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         30.0
     )
     reconnect_s: Annotated[float, Field(gt=0, description="before a lost engine is tried again")] = 1.0
+    engine_stale_after_s: Annotated[
+        float,
+        Field(gt=0, description="of a socket that refuses; then the proxy exits with 75, to be restarted"),
+    ] = 30.0
     sweep_interval_s: Annotated[float, Field(gt=0, description="between two looks at leases and leftovers")] = 5.0
     idle_timeout_s: Annotated[float, Field(gt=0, description="for a connection without a whole request head")] = 75.0
     send_timeout_s: Annotated[float, Field(gt=0, description="for an answer's reader to go on reading")] = 30.0

@@ -78,6 +78,7 @@ async def probe(registry: Registry, server: Server) -> None:
     try:
         await registry.engine.inspect(server.container.id, timeout_s=PROBE_TIMEOUT_S)
     except EngineTimeout:
+        await registry.engine.ping()  # else it is the engine that hangs, and the reserve is there but once
         server.hub.use_reserve()
 
 

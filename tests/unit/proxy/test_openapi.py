@@ -42,7 +42,16 @@ def test_every_route_is_in_the_document_and_nothing_else() -> None:
     engine = Engine("/nonexistent", timeout_s=1)
     keyring = Keyring([b"k" * 32])
     state = State(Path("/nonexistent"), "default")
-    servers = Servers(engine, keyring, state, instance="default", sweep_interval_s=1, reconnect_s=1)
+    servers = Servers(
+        engine,
+        keyring,
+        state,
+        instance="default",
+        sweep_interval_s=1,
+        reconnect_s=1,
+        stale_after_s=1,
+        on_stale_socket=lambda: None,
+    )
     routes = Api(Settings.model_construct(ticket_ttl_s=30), Configuration(policy, {}, keyring), servers).routes()
     paths = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
     assert {(route.method, route.path) for route in routes} == paths

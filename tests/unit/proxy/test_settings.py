@@ -41,6 +41,7 @@ def test_every_setting_has_a_default() -> None:
         "log_format": "json",
         "engine_timeout_s": 30.0,
         "reconnect_s": 1.0,
+        "engine_stale_after_s": 30.0,
         "sweep_interval_s": 5.0,
         "tls_cert_file": None,
         "tls_key_file": None,
