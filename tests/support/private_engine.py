@@ -127,6 +127,17 @@ class PrivateEngine:
         """End dockerd in good order: containers are stopped, unless the engine's settings say ``live-restore``."""
         self._end(signal.SIGTERM)
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """As long as the block lasts, dockerd accepts connections and does nothing (SIGSTOP)."""
+        if self._dockerd is None:
+            raise RuntimeError("not started")
+        self._dockerd.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._dockerd.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill dockerd, and with it its containerd; containers go on as after a crash."""
         self._end(signal.SIGKILL)
