@@ -37,6 +37,8 @@ from doogie_proxy.auth import Caller, Tickets, caller_of_token, peer_uid
 from doogie_proxy.configuration import Configuration
 from doogie_proxy.http import CLIENT, query_flags, read_model, server_name
 from doogie_proxy.identity import Identity
+from doogie_proxy.metrics import CONTENT_TYPE as METRICS_CONTENT_TYPE
+from doogie_proxy.metrics import Metrics
 from doogie_proxy.policy import Rule
 from doogie_proxy.quotas import Requests
 from doogie_proxy.references import ImageRef
@@ -79,10 +81,11 @@ class Operation:
 class Api:
     """The handlers, over what they need."""
 
-    def __init__(self, settings: Settings, configuration: Configuration, servers: Servers) -> None:
+    def __init__(self, settings: Settings, configuration: Configuration, servers: Servers, metrics: Metrics) -> None:
         self._settings = settings
         self._configuration = configuration
         self._servers = servers
+        self._metrics = metrics
         self._requests = Requests(settings.client_requests_max)
         self._tickets = Tickets(settings.ticket_ttl_s)
         self._streams: dict[Session, Caller] = {}
@@ -163,6 +166,7 @@ class Api:
         rules = configuration.policy.rules_of(key.client) if isinstance(decided, Denied) else [decided.rule]
         decision.note_request(wanted, rules, configuration.keyring)
         if isinstance(decided, Denied):
+            self._metrics.start("", "denied")
             raise ProblemError(
                 ProblemType.POLICY_DENIED, "no rule admits the request: see errors, rule by rule", decided.errors
             )
@@ -256,7 +260,7 @@ class Api:
             session.evict(CloseCode.SERVICE_RESTART, "the proxy is restarting: come back")
         request[DECISION].write("allowed")
         self._streams[session] = request[CALLER]
-        begun = time.monotonic()
+        begun, before = time.monotonic(), server.hub.traffic()
         try:
             await ws.prepare(request)
             await session.run(ws)
@@ -266,12 +270,16 @@ class Api:
             # Closed in good order it has a code; else what is still unsent would hold the connection for ever.
             if request.transport is not None and ws.close_code in (None, CloseCode.ABNORMAL):
                 request.transport.abort()
+            after = server.hub.traffic()
+            self._metrics.session(subprotocol, session.code)
             log.info(
                 "stdio_session",
-                server=server.identity.server,
+                **server.names(),
                 subprotocol=subprotocol,
                 code=int(session.code),
                 duration_s=round(time.monotonic() - begun, 3),
+                stdin_bytes=after.stdin_bytes - before.stdin_bytes,
+                stdout_bytes=after.stdout_taken_bytes - before.stdout_taken_bytes,
             )
         return ws
 
@@ -290,6 +298,15 @@ class Api:
                 rules=[_rule(rule) for rule in policy.rules_of(name)],
             ),
         )
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """``GET /metrics``."""
+        name = request[CLIENT]
+        if not self._configuration.policy.clients[name].metrics:
+            raise ProblemError(
+                ProblemType.POLICY_DENIED, f"client {name} may not: metrics show what others do, and need metrics: true"
+            )
+        return web.Response(body=self._servers.exposition(), headers={hdrs.CONTENT_TYPE: METRICS_CONTENT_TYPE})
 
     async def healthz(self, _request: web.Request) -> web.Response:
         """``GET /healthz``: the process answers."""
@@ -452,6 +469,14 @@ OPERATIONS = (
         (ProblemType.NOT_FOUND,),
     ),
     Operation("GET", "/v1/policy", Api.policy, "What the caller may start", {200: ClientPolicy}),
+    Operation(
+        "GET",
+        "/metrics",
+        Api.metrics,
+        "Metrics for Prometheus, of all clients",
+        {200: METRICS_CONTENT_TYPE},
+        (ProblemType.POLICY_DENIED,),
+    ),
     Operation("GET", "/healthz", Api.healthz, "The process answers", {200: Health}, authenticated=False),
     Operation("GET", "/readyz", Api.readyz, "Servers can be started", {200: Health, 503: Health}, authenticated=False),
     Operation("GET", "/openapi.json", Api.openapi, "This document", {200: "application/json"}, authenticated=False),

@@ -16,8 +16,9 @@ from doogie_proxy.audit import audit_file
 from doogie_proxy.configuration import Configuration
 from doogie_proxy.connection import Connection, mend_requests
 from doogie_proxy.engine import Engine
-from doogie_proxy.http import ALLOWED_HOSTS, finish_headers, guard
+from doogie_proxy.http import ALLOWED_HOSTS, METRICS, finish_headers, guard
 from doogie_proxy.listen import TlsServer, listen, tls_context
+from doogie_proxy.metrics import Metrics
 from doogie_proxy.policy_file import ConfigurationError
 from doogie_proxy.servers import Servers
 from doogie_proxy.settings import Settings
@@ -50,12 +51,14 @@ async def running(
         StateLockedError: another proxy of this instance runs.
     """
     async with (
+        Metrics() as metrics,
         State(settings.state_dir, settings.instance) as state,
-        Engine(settings.engine_socket, timeout_s=settings.engine_timeout_s) as engine,
+        Engine(settings.engine_socket, timeout_s=settings.engine_timeout_s, observe=metrics.engine_call) as engine,
         Servers(
             engine,
             configuration.keyring,
             state,
+            metrics,
             instance=settings.instance,
             sweep_interval_s=settings.sweep_interval_s,
             reconnect_s=settings.reconnect_s,
@@ -63,8 +66,9 @@ async def running(
             on_stale_socket=on_stale_socket,
         ) as servers,
     ):
-        api = Api(settings, configuration, servers)
+        api = Api(settings, configuration, servers, metrics)
         app = web.Application(middlewares=[guard], client_max_size=settings.body_max_bytes)
+        app[METRICS] = metrics
         app[ALLOWED_HOSTS] = settings.allowed_host_names
         app.add_routes(api.routes())
         app.on_response_prepare.append(finish_headers)
@@ -80,7 +84,7 @@ async def running(
             tls = tls_context(settings)
             for listener in settings.listeners:
                 seats.append(set())
-                factory = partial(Connection, manager, settings, seats[-1])
+                factory = partial(Connection, manager, settings, seats[-1], metrics)
                 server, url = await listen(factory, listener, tls=tls, seats=seats[-1], settings=settings)
                 listening.append(server)
                 urls.append(url)

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 import uvloop
+from aiohttp import web
 from pydantic import ValidationError
 
 from doogie_contract.models import StartRequest
@@ -23,6 +24,7 @@ from doogie_proxy.engine_failures import EngineFailure
 from doogie_proxy.http import parse_json
 from doogie_proxy.identity import Keyring
 from doogie_proxy.listen import ListenError
+from doogie_proxy.metrics_relay import relay
 from doogie_proxy.policy import Policy
 from doogie_proxy.policy_advice import warnings
 from doogie_proxy.policy_file import ConfigurationError
@@ -197,6 +199,20 @@ async def _reap(settings: Settings, keyring: Keyring, *, everything: bool) -> tu
     ):
         found = await find(engine, keyring, settings.instance)
         return found, await end(engine, state, found.ours) if everything else []
+
+
+@app.command()
+def metrics(
+    token_file: Annotated[Path, typer.Option(help="with the token of a client that has metrics: true")],
+    socket_file: Annotated[Path, typer.Option("--socket", help="of the proxy")] = Path("/run/doogie/proxy.sock"),
+    host: Annotated[str, typer.Option(help="address to listen on; whoever reaches it can read")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 9464,
+) -> None:
+    """Relay /metrics from the proxy's socket to a TCP port, for a Prometheus that cannot scrape a socket."""
+    try:
+        web.run_app(relay(socket_file, token_file), host=host, port=port, access_log=None, print=None)
+    except OSError as exc:
+        _fail(str(exc))
 
 
 @app.command("hash-token")

@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import LineTooLong
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemError, ProblemType
+from doogie_proxy.metrics import Metrics
 from doogie_proxy.settings import Settings
 
 _RESERVED_BITS = b"\xf0\x00"
@@ -64,9 +65,12 @@ class Connection(web.RequestHandler):
         manager: of the application.
         settings: the limits.
         seats: the connections of this listener that are open.
+        metrics: count what is refused here.
     """
 
-    def __init__(self, manager: web.Server, settings: Settings, seats: set[asyncio.BaseProtocol]) -> None:
+    def __init__(
+        self, manager: web.Server, settings: Settings, seats: set[asyncio.BaseProtocol], metrics: Metrics
+    ) -> None:
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
@@ -83,6 +87,7 @@ class Connection(web.RequestHandler):
         self._max_msg_queue_size, self._msg_queue_resume_size = 1, 0
         self._settings = settings
         self._seats = seats
+        self._metrics = metrics
         self._wire: asyncio.Transport | None = None
         self._is_stream = False
         self._cut: asyncio.TimerHandle | None = None
@@ -93,6 +98,7 @@ class Connection(web.RequestHandler):
         if self not in self._seats and len(self._seats) >= self._settings.connections_max:
             log.info("connection_refused", connections=len(self._seats))
             detail = f"{self._settings.connections_max} connections are open: close some, or try again later"
+            self._metrics.problem(ProblemType.QUOTA_EXCEEDED)
             self._wire.write(_plain_answer(ProblemError(ProblemType.QUOTA_EXCEEDED, detail), uuid.uuid4().hex))
             self._close = True  # what it sends is not read
             self._wire.close()
@@ -167,6 +173,7 @@ class Connection(web.RequestHandler):
             problem = ProblemError(ProblemType.HEADERS_TOO_LARGE, f"there are more than {self.max_headers} headers")
         else:
             problem = ProblemError(ProblemType.BAD_REQUEST, "this is not a well-formed HTTP/1.1 request")
+        self._metrics.problem(problem.type)
         request_id = uuid.uuid4().hex
         log.info("malformed_request", request_id=request_id, problem=problem.type.slug, error=type(exc).__name__)
         if request.writer.output_size == 0:

@@ -134,7 +134,25 @@ async def finish(registry: Registry, server: Server) -> None:
             stderr_tail=server.hub.stderr.tail(STDERR_TAIL_BYTES).decode(errors="replace"),
         )
         server.hub.finish(server.exit)
-        log.info("server_exited", **server.names(), reason=server.exit.reason.value, code=code)
+        registry.metrics.exit(server.identity.rule, server.exit.reason)
+        _log_exit(server, server.exit)
+
+
+def _log_exit(server: Server, exit_: ServerExit) -> None:
+    """The one line of a container's life."""
+    started_at, traffic = server.container.started_at, server.hub.traffic()
+    ran = None if started_at is None or exit_.finished_at is None else exit_.finished_at - started_at
+    log.info(
+        "server_exited",
+        **server.names(),
+        reason=exit_.reason.value,
+        code=exit_.code,
+        signal=exit_.signal,
+        duration_s=None if ran is None else round(ran.total_seconds(), 3),
+        stdin_bytes=traffic.stdin_bytes,
+        stdout_bytes=traffic.stdout_bytes,
+        stderr_bytes=traffic.stderr_bytes,
+    )
 
 
 def hear(registry: Registry, event: EngineEvent) -> None:

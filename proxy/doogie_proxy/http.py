@@ -20,6 +20,7 @@ from doogie_contract.models import SERVER_NAME_PATTERN
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemDetail, ProblemError, ProblemType
 from doogie_proxy.connection import SERVED_VERSIONS, VERSION
 from doogie_proxy.engine_failures import EngineFailure, EngineTimeout, EngineUnavailable, NoSuchImage
+from doogie_proxy.metrics import Metrics
 from doogie_proxy.spec import ImageRefusedError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -27,6 +28,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT = web.RequestKey("client", str)
+METRICS = web.AppKey("metrics", Metrics)
 PROBLEM = web.RequestKey("problem", str)
 ALLOWED_HOSTS = web.AppKey("allowed_hosts", frozenset[str])
 
@@ -94,6 +96,7 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         problem = ProblemError(ProblemType.INTERNAL_ERROR, "please report it with the proxy's log of this request_id")
         log.exception("internal_error")
     request[PROBLEM] = problem.type.slug
+    request.app[METRICS].problem(problem.type)
     return web.Response(
         status=problem.type.status,
         body=problem.to_problem(request[REQUEST_ID]).model_dump_json().encode(),

@@ -307,6 +307,7 @@ class Client(_Section):
 
     token_sha256: list[Sha256Hex] = Field(min_length=1, description="doogie-proxy hash-token; several while rotating")
     rules: list[RuleName]
+    metrics: bool = Field(default=False, description="may read /metrics, which show what all clients do")
     peer_uid: int | None = Field(default=None, ge=0, description="only a process of this uid, over a unix socket")
     max_running: int = Field(default=20, ge=1, description="servers at once")
     starts_per_minute: int = Field(default=60, ge=1, description="starts that make a container")

@@ -19,6 +19,7 @@ from doogie_contract.problems import ProblemError
 from doogie_proxy.engine import Engine
 from doogie_proxy.engine_failures import EngineFailure
 from doogie_proxy.identity import Keyring
+from doogie_proxy.metrics import Metrics
 from doogie_proxy.quotas import Quotas
 from doogie_proxy.server import Key, Server
 from doogie_proxy.spec import ImageRefusedError
@@ -33,16 +34,16 @@ class Registry:
     """What all operations share. ``async with Registry(...)``: at its end it waits for them.
 
     Args:
-        engine: entered already.
+        engine, state, metrics: entered already.
         keyring: signs labels.
-        state: entered already.
         instance: of this proxy; containers of others are not touched.
     """
 
-    def __init__(self, engine: Engine, keyring: Keyring, state: State, *, instance: str) -> None:
+    def __init__(self, engine: Engine, keyring: Keyring, state: State, metrics: Metrics, *, instance: str) -> None:
         self.engine = engine
         self.keyring = keyring
         self.state = state
+        self.metrics = metrics
         self.instance = instance
         self.servers: dict[Key, Server] = {}
         self.quotas = Quotas()
@@ -66,6 +67,7 @@ class Registry:
     def forget(self, server: Server) -> None:
         """Its container is gone."""
         self.state.forget(server.container.id)
+        self.metrics.account(server.hub)
         if self.servers.get(server.key) is server:
             del self.servers[server.key]
 

@@ -21,6 +21,7 @@ from doogie_proxy.ending import let_go, stop
 from doogie_proxy.engine import Engine
 from doogie_proxy.identity import Keyring
 from doogie_proxy.leases import renew
+from doogie_proxy.metrics import Metrics
 from doogie_proxy.reconciler import Reconciler
 from doogie_proxy.registry import Registry
 from doogie_proxy.server import Key, Server
@@ -32,7 +33,7 @@ class Servers:
     """All servers of one proxy instance. ``async with Servers(...)``.
 
     Args:
-        engine, state: entered already.
+        engine, state, metrics: entered already.
         keyring: signs labels.
         instance: of this proxy; containers of others are not touched.
         sweep_interval_s: between two sweeps.
@@ -46,6 +47,7 @@ class Servers:
         engine: Engine,
         keyring: Keyring,
         state: State,
+        metrics: Metrics,
         *,
         instance: str,
         sweep_interval_s: float,
@@ -53,7 +55,7 @@ class Servers:
         stale_after_s: float,
         on_stale_socket: Callable[[], None],
     ) -> None:
-        self._registry = Registry(engine, keyring, state, instance=instance)
+        self._registry = Registry(engine, keyring, state, metrics, instance=instance)
         self._reconciler = Reconciler(
             self._registry,
             sweep_interval_s=sweep_interval_s,
@@ -134,6 +136,11 @@ class Servers:
     def of_client(self, client: str) -> list[Server]:
         """All servers of this client, by name."""
         return [server for key, server in sorted(self._registry.servers.items()) if key.client == client]
+
+    def exposition(self) -> bytes:
+        """The metrics, in Prometheus' text format."""
+        registry = self._registry
+        return registry.metrics.exposition(registry.servers.values(), ready=not self._reconciler.not_ready)
 
     def readiness(self) -> list[str]:
         """What keeps servers from being started; empty when nothing does."""

@@ -11,7 +11,7 @@ from doogie_contract.problems import ProblemError, ProblemType
 from doogie_proxy.admission import Admitted
 from doogie_proxy.adoption import remove_leftover
 from doogie_proxy.ending import remove
-from doogie_proxy.engine_failures import EngineConflict
+from doogie_proxy.engine_failures import EngineConflict, EngineFailure
 from doogie_proxy.identity import Identity, same_spec, spec_mac
 from doogie_proxy.registry import Registry
 from doogie_proxy.server import Key, Server
@@ -36,11 +36,19 @@ async def start(registry: Registry, key: Key, wanted: Wanted) -> tuple[Server, b
         ProblemError: spec-conflict, quota-exceeded.
         EngineFailure, ImageRefusedError: nothing is left behind.
     """
-    async with registry.locked(key):
-        if (server := running(registry, key, wanted.request)) is not None:
-            return server, False
-        with registry.quotas.starting(key, wanted.admitted, registry.servers.values()):
-            return await _start_new(registry, key, wanted), True
+    rule = wanted.admitted.rule.name
+    try:
+        async with registry.locked(key):
+            if (server := running(registry, key, wanted.request)) is not None:
+                registry.metrics.start(rule, "found")
+                return server, False
+            with registry.quotas.starting(key, wanted.admitted, registry.servers.values()):
+                server = await _start_new(registry, key, wanted)
+    except Exception as exc:
+        registry.metrics.start(rule, "failed" if isinstance(exc, EngineFailure) else "refused")
+        raise
+    registry.metrics.start(rule, "created")
+    return server, True
 
 
 def running(registry: Registry, key: Key, request: StartRequest) -> Server | None:
@@ -82,19 +90,22 @@ async def _start_new(registry: Registry, key: Key, wanted: Wanted) -> Server:
 
 
 async def _create(registry: Registry, identity: Identity, body: dict[str, Any]) -> Server:
-    engine, begun = registry.engine, time.monotonic()
+    engine, metrics, begun = registry.engine, registry.metrics, time.monotonic()
     try:
-        container_id = await engine.create(identity.container_name, body)
+        with metrics.phase("create"):
+            container_id = await engine.create(identity.container_name, body)
     except EngineConflict:
         # Left by a create whose answer was lost: ours by signature, and known to no one.
         await remove_leftover(registry, identity)
         container_id = await engine.create(identity.container_name, body)
     try:
-        hub = hub_of(identity, await attach(engine, container_id))
+        with metrics.phase("attach"):
+            hub = hub_of(identity, await attach(engine, container_id))
         try:
             server = Server(identity, await engine.inspect(container_id), hub)
             track(registry, server)
-            await engine.start(container_id)
+            with metrics.phase("start"):
+                await engine.start(container_id)
             server.container = await engine.inspect(container_id)
             server.started = True
         except BaseException:

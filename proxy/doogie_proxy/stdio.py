@@ -9,8 +9,10 @@ stopped. The hub knows no HTTP and no policy.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from doogie_contract.channels import CloseCode
 from doogie_contract.models import ServerExit
@@ -104,6 +106,36 @@ class StderrRing:
         return bytes(memoryview(self._data)[position + 1 :])
 
 
+class Traffic(NamedTuple):
+    """What a hub has carried so far, and for how long it was waited for: by clients (stdin), by the server (stdout)."""
+
+    stdin_bytes: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    stdout_taken_bytes: int = 0
+    """By clients."""
+    stdin_wait_s: float = 0.0
+    stdout_wait_s: float = 0.0
+
+
+class _Stopwatch:
+    """How long its blocks have lasted, the one that is under way included."""
+
+    def __init__(self) -> None:
+        self._total_s = 0.0
+        self._begun: float | None = None
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._total_s, self._begun = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        return self._total_s + (0.0 if self._begun is None else time.monotonic() - self._begun)
+
+
 class StdioBusyError(Exception):
     """Another client is attached."""
 
@@ -155,6 +187,8 @@ class StdioHub:
         self.lost = False
         """Whether the engine went away under the attachments of a living server: stdin has nowhere to go."""
         self._attachments = (stdin, stdout, stderr)
+        self._stdin_bytes = self._stdout_bytes = self._stdout_taken_bytes = 0
+        self._stdin_wait, self._stdout_wait = _Stopwatch(), _Stopwatch()
         self._limit = buffer_bytes
         self._draining = False
         self._reserve_used = False
@@ -167,6 +201,17 @@ class StdioHub:
     def attached(self) -> bool:
         """Whether a client holds the seat."""
         return self._seat is not None
+
+    def traffic(self) -> Traffic:
+        """What it has carried so far."""
+        return Traffic(
+            self._stdin_bytes,
+            self._stdout_bytes,
+            self.stderr.end,
+            self._stdout_taken_bytes,
+            self._stdin_wait.seconds,
+            self._stdout_wait.seconds,
+        )
 
     async def run(self) -> None:
         """Move output from the engine until both streams end."""
@@ -188,7 +233,9 @@ class StdioHub:
         """
         stdin = self._attachments[0]
         if stdin is not None:
-            await stdin.write(data)
+            self._stdin_bytes += len(data)
+            with self._stdin_wait:
+                await stdin.write(data)
 
     def close_stdin(self) -> None:
         """EOF for the server's stdin, where ``can_half_close``."""
@@ -201,6 +248,7 @@ class StdioHub:
 
     def consume_stdout(self, count: int) -> None:
         """A client has taken ``count`` bytes."""
+        self._stdout_taken_bytes += count
         self.stdout.consume(count)
         if len(self.stdout) <= self._limit:
             self._ring(self._room)
@@ -291,12 +339,15 @@ class StdioHub:
     async def _pump_stdout(self, attachment: Attachment) -> None:
         while pieces := await attachment.read():
             for piece in pieces:
+                self._stdout_bytes += len(piece)
                 self._cut = self._cut or (self._draining and len(self.stdout) >= self._limit)
                 if not self._cut:  # and nothing after what was left out: a hole would make two lines one
                     self.stdout.append(piece)
             self._ring(self._changed)
-            while self.stalled:
-                await self._room.wait()
+            if self.stalled:
+                with self._stdout_wait:
+                    while self.stalled:
+                        await self._room.wait()
 
     async def _pump_stderr(self, attachment: Attachment) -> None:
         while pieces := await attachment.read():

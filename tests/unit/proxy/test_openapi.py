@@ -15,6 +15,7 @@ from doogie_proxy.api import OPERATIONS, Api, Operation
 from doogie_proxy.configuration import Configuration
 from doogie_proxy.engine import Engine
 from doogie_proxy.identity import Keyring
+from doogie_proxy.metrics import Metrics
 from doogie_proxy.openapi import document
 from doogie_proxy.policy import Policy
 from doogie_proxy.servers import Servers
@@ -41,18 +42,22 @@ def test_every_route_is_in_the_document_and_nothing_else() -> None:
     policy = Policy.model_validate({"version": 1, "clients": {}, "rules": []})
     engine = Engine("/nonexistent", timeout_s=1)
     keyring = Keyring([b"k" * 32])
+    metrics = Metrics()
     state = State(Path("/nonexistent"), "default")
     servers = Servers(
         engine,
         keyring,
         state,
+        metrics,
         instance="default",
         sweep_interval_s=1,
         reconnect_s=1,
         stale_after_s=1,
         on_stale_socket=lambda: None,
     )
-    routes = Api(Settings.model_construct(ticket_ttl_s=30), Configuration(policy, {}, keyring), servers).routes()
+    routes = Api(
+        Settings.model_construct(ticket_ttl_s=30), Configuration(policy, {}, keyring), servers, metrics
+    ).routes()
     paths = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
     assert {(route.method, route.path) for route in routes} == paths
 

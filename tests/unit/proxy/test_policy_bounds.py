@@ -309,6 +309,7 @@ def test_a_pattern_admits_other_variables(name: str) -> None:
 
 def test_what_a_client_and_a_policy_leave_out_has_its_default() -> None:
     assert client().model_dump(exclude={"token_sha256", "rules"}) == {
+        "metrics": False,
         "peer_uid": None,
         "max_running": 20,
         "starts_per_minute": 60,

@@ -118,11 +118,11 @@ from doogie_proxy.state import Record, State
 
 async def main():
     async with State(Path(sys.argv[1]), "default") as state:
-        print("begun", flush=True)
         while True:
             for index in range(20):
                 state.put(f"{index:064x}", Record(detached_at=datetime.now(UTC)))
             await state.saved()
+            print("saved", flush=True)
 
 asyncio.run(main())
 """
@@ -132,15 +132,13 @@ def test_a_kill_at_any_moment_leaves_whole_records_and_the_lock_free(tmp_path: P
     for round_ in range(5):
         with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
-            assert process.stdout.readline() == b"begun\n"
-            begun = datetime.now(UTC)
+            assert process.stdout.readline() == b"saved\n"
             time.sleep(0.02 * round_)  # some moment or other
             process.send_signal(signal.SIGKILL)
         for index in range(20):
             record, logs = asyncio.run(recalled(tmp_path, f"{index:064x}"))
             assert logs == []
-            assert round_ == 0 or record.detached_at is not None
-            assert record.detached_at is None or abs(begun - record.detached_at) < timedelta(minutes=1)
+            assert record.detached_at is not None
 
 
 @given(st.binary(max_size=300) | st.just(b"x" * 1_000_000))

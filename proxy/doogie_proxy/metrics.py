@@ -1,0 +1,179 @@
+"""What Prometheus can ask for (``GET /metrics``). The table in docs/operations.md mirrors it.
+
+What happens is counted where it happens; what is so at the moment is looked at when somebody asks. Labels have few
+values, none of which a client can choose: rules of the policy, reasons, problems, close codes, calls of ours.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal, Self
+from weakref import WeakKeyDictionary
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from doogie_contract.channels import CloseCode
+from doogie_contract.models import ExitReason
+from doogie_contract.problems import ProblemType
+from doogie_proxy.engine_failures import EngineFailure
+from doogie_proxy.server import Server
+from doogie_proxy.stdio import StdioHub, Traffic
+
+# The time when each series began would be as many series again.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client's
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+LAG_INTERVAL_S = 0.5
+ENGINE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+"""Seconds."""
+
+StartOutcome = Literal["created", "found", "denied", "refused", "failed"]
+"""``denied``: by the policy, so under no rule. ``refused``: quota, another request, image. ``failed``: the engine."""
+StartPhase = Literal["pull", "create", "attach", "start"]
+
+
+class Metrics:
+    """All metrics of one proxy. ``async with Metrics()``: until its end it measures the event loop."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._accounted: WeakKeyDictionary[StdioHub, Traffic] = WeakKeyDictionary()
+        self._starts = Counter(
+            "doogie_starts", "Starts that were asked for, by rule and outcome.", ["rule", "outcome"], registry=registry
+        )
+        self._start_phases = Histogram(
+            "doogie_start_phase_seconds",
+            "Duration of the phases of a start: pull, create, attach, start.",
+            ["phase"],
+            buckets=ENGINE_BUCKETS,
+            registry=registry,
+        )
+        self._servers = Gauge("doogie_servers", "Servers, by rule and state.", ["rule", "state"], registry=registry)
+        self._exits = Counter(
+            "doogie_server_exits",
+            "Servers that ended, by rule and reason; lease_detached and lease_max_age are ends of leases.",
+            ["rule", "reason"],
+            registry=registry,
+        )
+        self._attached = Gauge("doogie_stdio_attached", "Servers that a client is attached to.", registry=registry)
+        self._sessions = Counter(
+            "doogie_stdio_sessions",
+            "WebSocket sessions that ended, by subprotocol and close code.",
+            ["subprotocol", "code"],
+            registry=registry,
+        )
+        self._stdio_bytes = Counter(
+            "doogie_stdio_bytes", "Bytes to (stdin) and from servers, by stream.", ["stream"], registry=registry
+        )
+        self._backpressure = Counter(
+            "doogie_stdio_backpressure_seconds",
+            "How long clients waited for servers to read (stdin), and servers for clients (stdout).",
+            ["stream"],
+            registry=registry,
+        )
+        self._problems = Counter(
+            "doogie_problems", "Requests that were refused or failed, by problem type.", ["problem"], registry=registry
+        )
+        self._engine_calls = Histogram(
+            "doogie_engine_call_seconds",
+            "Duration of calls of the engine.",
+            ["call"],
+            buckets=ENGINE_BUCKETS,
+            registry=registry,
+        )
+        self._engine_failures = Counter(
+            "doogie_engine_failures",
+            "Calls of the engine that failed, by call and failure.",
+            ["call", "failure"],
+            registry=registry,
+        )
+        self._ready = Gauge("doogie_ready", "1 while servers can be started, else 0.", registry=registry)
+        self._tasks = Gauge("doogie_event_loop_tasks", "Tasks of the event loop.", registry=registry)
+        self._lag = Histogram(
+            "doogie_event_loop_lag_seconds",
+            "How late the event loop came back, asked twice a second.",
+            buckets=LAG_BUCKETS,
+            registry=registry,
+        )
+        ProcessCollector(registry=registry)
+
+    async def __aenter__(self) -> Self:
+        self._measuring = asyncio.create_task(self._measure_lag(), name="event loop lag")
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._measuring.cancel()
+        await asyncio.wait([self._measuring])
+
+    def start(self, rule: str, outcome: StartOutcome) -> None:
+        """A start has come to something."""
+        self._starts.labels(rule, outcome).inc()
+
+    @contextmanager
+    def phase(self, phase: StartPhase) -> Iterator[None]:
+        """A phase of a start, which may fail, as long as the block lasts."""
+        with self._start_phases.labels(phase).time():
+            yield
+
+    def exit(self, rule: str, reason: ExitReason) -> None:
+        """A server has ended."""
+        self._exits.labels(rule, reason.value).inc()
+
+    def session(self, subprotocol: str, code: CloseCode) -> None:
+        """A session has ended; the subprotocol is one that is known."""
+        self._sessions.labels(subprotocol, str(int(code))).inc()
+
+    def problem(self, problem: ProblemType) -> None:
+        """A request was answered with a problem."""
+        self._problems.labels(problem.slug).inc()
+
+    def engine_call(self, call: str, seconds: float, failure: EngineFailure | None) -> None:
+        """A call of the engine is over (``engine.Observer``)."""
+        self._engine_calls.labels(call).observe(seconds)
+        if failure is not None:
+            self._engine_failures.labels(call, type(failure).__name__).inc()
+
+    def account(self, hub: StdioHub) -> None:
+        """Add what a hub has carried since it was last accounted for."""
+        now, before = hub.traffic(), self._accounted.get(hub, Traffic())
+        self._accounted[hub] = now
+        for stream, value in (
+            ("stdin", now.stdin_bytes - before.stdin_bytes),
+            ("stdout", now.stdout_bytes - before.stdout_bytes),
+            ("stderr", now.stderr_bytes - before.stderr_bytes),
+        ):
+            self._stdio_bytes.labels(stream).inc(value)
+        self._backpressure.labels("stdin").inc(now.stdin_wait_s - before.stdin_wait_s)
+        self._backpressure.labels("stdout").inc(now.stdout_wait_s - before.stdout_wait_s)
+
+    def exposition(self, servers: Iterable[Server], *, ready: bool) -> bytes:
+        """All of it in Prometheus' text format, version 0.0.4."""
+        self._servers.clear()
+        self._attached.set(0)
+        for server in servers:
+            self.account(server.hub)
+            self._servers.labels(server.identity.rule, server.state.value).inc()
+            self._attached.inc(server.hub.attached)
+        self._ready.set(ready)
+        self._tasks.set(len(asyncio.all_tasks()))
+        return generate_latest(self._registry)
+
+    async def _measure_lag(self) -> None:
+        while True:
+            begun = time.monotonic()
+            await asyncio.sleep(LAG_INTERVAL_S)
+            self._lag.observe(max(0.0, time.monotonic() - begun - LAG_INTERVAL_S))
