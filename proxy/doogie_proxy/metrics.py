@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 from weakref import WeakKeyDictionary
@@ -50,62 +51,46 @@ class Metrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self._accounted: WeakKeyDictionary[StdioHub, Traffic] = WeakKeyDictionary()
-        self._starts = Counter(
-            "doogie_starts", "Starts that were asked for, by rule and outcome.", ["rule", "outcome"], registry=registry
-        )
-        self._start_phases = Histogram(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, registry=registry)
+        self._starts = counter("doogie_starts", "Starts that were asked for, by rule and outcome.", ["rule", "outcome"])
+        self._start_phases = seconds(
             "doogie_start_phase_seconds",
             "Duration of the phases of a start: pull, create, attach, start.",
             ["phase"],
             buckets=ENGINE_BUCKETS,
-            registry=registry,
         )
-        self._servers = Gauge("doogie_servers", "Servers, by rule and state.", ["rule", "state"], registry=registry)
-        self._exits = Counter(
+        self._servers = gauge("doogie_servers", "Servers, by rule and state.", ["rule", "state"])
+        self._exits = counter(
             "doogie_server_exits",
-            "Servers that ended, by rule and reason; lease_detached and lease_max_age are ends of leases.",
+            "Servers that ended, by rule and reason; ends of leases begin with lease.",
             ["rule", "reason"],
-            registry=registry,
         )
-        self._attached = Gauge("doogie_stdio_attached", "Servers that a client is attached to.", registry=registry)
-        self._sessions = Counter(
-            "doogie_stdio_sessions",
-            "WebSocket sessions that ended, by subprotocol and close code.",
-            ["subprotocol", "code"],
-            registry=registry,
+        self._attached = gauge("doogie_stdio_attached", "Servers that a client is attached to.")
+        self._sessions = counter(
+            "doogie_stdio_sessions", "WebSocket sessions that ended, by close code.", ["subprotocol", "code"]
         )
-        self._stdio_bytes = Counter(
-            "doogie_stdio_bytes", "Bytes to (stdin) and from servers, by stream.", ["stream"], registry=registry
-        )
-        self._backpressure = Counter(
+        self._stdio_bytes = counter("doogie_stdio_bytes", "Bytes to (stdin) and from servers, by stream.", ["stream"])
+        self._backpressure = counter(
             "doogie_stdio_backpressure_seconds",
             "How long clients waited for servers to read (stdin), and servers for clients (stdout).",
             ["stream"],
-            registry=registry,
         )
-        self._problems = Counter(
-            "doogie_problems", "Requests that were refused or failed, by problem type.", ["problem"], registry=registry
+        self._problems = counter(
+            "doogie_problems", "Requests that were refused or failed, by problem type.", ["problem"]
         )
-        self._engine_calls = Histogram(
-            "doogie_engine_call_seconds",
-            "Duration of calls of the engine.",
-            ["call"],
-            buckets=ENGINE_BUCKETS,
-            registry=registry,
+        self._engine_calls = seconds(
+            "doogie_engine_call_seconds", "Duration of calls of the engine.", ["call"], buckets=ENGINE_BUCKETS
         )
-        self._engine_failures = Counter(
-            "doogie_engine_failures",
-            "Calls of the engine that failed, by call and failure.",
-            ["call", "failure"],
-            registry=registry,
+        self._engine_failures = counter(
+            "doogie_engine_failures", "Calls of the engine that failed, by call and failure.", ["call", "failure"]
         )
-        self._ready = Gauge("doogie_ready", "1 while servers can be started, else 0.", registry=registry)
-        self._tasks = Gauge("doogie_event_loop_tasks", "Tasks of the event loop.", registry=registry)
-        self._lag = Histogram(
+        self._ready = gauge("doogie_ready", "1 while servers can be started, else 0.")
+        self._tasks = gauge("doogie_event_loop_tasks", "Tasks of the event loop.")
+        self._lag = seconds(
             "doogie_event_loop_lag_seconds",
             "How late the event loop came back, asked twice a second.",
             buckets=LAG_BUCKETS,
-            registry=registry,
         )
         ProcessCollector(registry=registry)
 
@@ -151,14 +136,14 @@ class Metrics:
         """Add what a hub has carried since it was last accounted for."""
         now, before = hub.traffic(), self._accounted.get(hub, Traffic())
         self._accounted[hub] = now
-        for stream, value in (
-            ("stdin", now.stdin_bytes - before.stdin_bytes),
-            ("stdout", now.stdout_bytes - before.stdout_bytes),
-            ("stderr", now.stderr_bytes - before.stderr_bytes),
+        for counter, stream, more in (
+            (self._stdio_bytes, "stdin", now.stdin_bytes - before.stdin_bytes),
+            (self._stdio_bytes, "stdout", now.stdout_bytes - before.stdout_bytes),
+            (self._stdio_bytes, "stderr", now.stderr_bytes - before.stderr_bytes),
+            (self._backpressure, "stdin", now.stdin_wait_s - before.stdin_wait_s),
+            (self._backpressure, "stdout", now.stdout_wait_s - before.stdout_wait_s),
         ):
-            self._stdio_bytes.labels(stream).inc(value)
-        self._backpressure.labels("stdin").inc(now.stdin_wait_s - before.stdin_wait_s)
-        self._backpressure.labels("stdout").inc(now.stdout_wait_s - before.stdout_wait_s)
+            counter.labels(stream).inc(more)
 
     def exposition(self, servers: Iterable[Server], *, ready: bool) -> bytes:
         """All of it in Prometheus' text format, version 0.0.4."""

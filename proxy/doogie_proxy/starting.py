@@ -113,6 +113,7 @@ async def _create(registry: Registry, identity: Identity, body: dict[str, Any]) 
             raise
     except BaseException:
         registry.servers.pop(Key(identity.client, identity.server), None)
+        registry.state.forget(container_id)
         await engine.remove(container_id)
         raise
     log.info("server_started", **server.names(), duration_s=round(time.monotonic() - begun, 3))

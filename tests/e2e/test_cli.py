@@ -80,6 +80,7 @@ async def test_a_server_from_start_to_stop(cli: Cli) -> None:
     assert wrong.code == 4
     assert b"Invalid timezone" in wrong.stdout
     assert "Invalid timezone" in await cli.text("logs", "time")
+    assert await cli.text("renew", "time") == "time running\n"
     assert await cli.text("stop", "time") == "time absent (stopped, SIGTERM)\n"
     assert (await cli.text("ls")).split() == header.split()
     assert await cli.text("stop", "time") == "time absent\n"
@@ -97,6 +98,10 @@ async def test_json_output_is_the_wires_own(cli: Cli) -> None:
     assert admission.rule == "time"
     started = await answer(ServerStatus, *start)
     status = await answer(ServerStatus, "status", "time")
+    renewed = await answer(ServerStatus, "renew", "time")
+    assert renewed.expires_at is not None
+    assert status.expires_at is not None
+    assert renewed.expires_at > status.expires_at
     listed = await answer(ServerList, "ls")
     assert [s.container_id for s in listed.servers] == [status.container_id] == [started.container_id]
     await answer(ClientPolicy, "policy")
