@@ -142,6 +142,7 @@ async def test_an_update_of_an_older_version_is_refused(store: SqlConfigStore) -
 
 async def test_of_concurrent_edits_of_one_version_one_wins(store: SqlConfigStore) -> None:
     created = await store.create(TIME, "alice")
+    await asyncio.gather(*(store.list() for _ in range(20)))  # so that all connections are there
     edits = (store.update(created.id, ConfigUpdate(description=str(n)), version=1) for n in range(20))
     results = await asyncio.gather(*edits, return_exceptions=True)
     assert sum(isinstance(result, VersionConflict) for result in results) == 19

@@ -87,6 +87,17 @@ async def test_who_was_cut_off_by_a_restart_of_the_server_hears_that_it_may_have
             assert await soon(told) == ConfigChanged(Change.CREATED, created.id)
 
 
+async def test_a_restart_of_the_server_that_nobody_noticed_costs_no_call(
+    postgres: PostgresCluster, key_file: Path
+) -> None:
+    with postgres.database() as url:
+        async with await SqlConfigStore.open(url, key_file=key_file, create_key=True) as store:
+            await asyncio.gather(*(store.list() for _ in range(20)))
+            postgres.stop()
+            postgres.start()
+            assert await asyncio.gather(*(store.list() for _ in range(20))) == [[]] * 20
+
+
 async def test_a_notification_that_is_not_ours_is_news_of_anything(postgres: PostgresCluster, key_file: Path) -> None:
     with postgres.database() as url:
         async with (

@@ -110,6 +110,7 @@ async def test_a_thousand_concurrent_operations_leave_a_consistent_table(
         for number in range(0, NAMES, 2):  # for the first operations, which all begin before any has ended
             new = NewConfig(name=f"Server {number}", config=ServerConfig(command="mcp/time"))
             model.saw(Change.CREATED, await store.create(new, "alice"))
+        await asyncio.gather(*(each.list() for each in (store, other) * 10))  # so that all connections are there
         mix = operations([store, other], model, chance)
         async with asyncio.TaskGroup() as group:
             for operation in mix:

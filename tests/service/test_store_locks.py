@@ -1,6 +1,8 @@
 """Locks exclude other processes, are let go of with them, and tell their holder when they are lost."""
 
 import asyncio
+import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from doogie_client.service.sql import SqlConfigStore
+from doogie_client.service.sql.sqlite import LockFiles
 from doogie_client.service.store import LockLost, StoreUnavailable
 from tests.service.processes import hold_locks, worker
 from tests.support.postgres import PostgresCluster
@@ -132,6 +135,44 @@ async def test_files_of_locks_are_private_and_go_with_them(tmp_path: Path, key_f
         (file,) = directory.iterdir()
         assert (directory.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     assert list(directory.iterdir()) == []
+
+
+def test_a_file_that_its_holder_removes_while_another_opens_it_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, other, third = (LockFiles(tmp_path / "locks") for _ in range(3))
+    flock = fcntl.flock
+    assert holder.acquire("server")
+
+    def let_go_just_now(descriptor: int, operation: int) -> None:
+        holder.release("server")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", let_go_just_now)
+    assert not other.acquire("server")  # what it has locked is not there any more
+    monkeypatch.undo()
+    assert third.acquire("server")
+    assert not other.acquire("server")
+    third.release("server")
+    assert other.acquire("server")
+    other.close()
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_a_file_is_removed_before_it_is_unlocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder, other = LockFiles(tmp_path / "locks"), LockFiles(tmp_path / "locks")
+    close = os.close
+    assert holder.acquire("server")
+
+    def another_comes_first(descriptor: int) -> None:
+        close(descriptor)
+        monkeypatch.undo()
+        assert other.acquire("server")
+
+    monkeypatch.setattr(os, "close", another_comes_first)
+    holder.release("server")
+    assert not holder.acquire("server")
+    other.close()
 
 
 async def test_a_lock_that_cannot_be_made_says_so(tmp_path: Path, key_file: Path) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import ExitStack
 from pathlib import Path
 
+import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doogie_client.service.records import NewConfig, ServerConfig
 from doogie_client.service.sql import SqlConfigStore, migrate
+from doogie_client.service.sql.database import Database
 from doogie_client.service.sql.tables import VERSION_TABLE, metadata, sqlite_metadata
 from doogie_client.service.store import SchemaTooNew, StoreMisconfigured
 from tests.service.processes import report_all, worker
@@ -104,6 +106,43 @@ async def test_a_postgresql_database_that_cannot_hold_all_text_is_refused(
     with pytest.raises(StoreMisconfigured, match="encoding LATIN1: create it with ENCODING 'UTF8'"):
         await SqlConfigStore.open(postgres.url("latin"), key_file=key_file, create_key=True)
     postgres.sql("DROP DATABASE latin")
+
+
+async def test_an_older_version_that_waited_for_a_newer_ones_migration_refuses_the_tables(
+    database: str, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await SqlConfigStore.open(database, key_file=key_file, create_key=True):
+        await run_sql(database, f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
+
+    async def before_that(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(Database, "read", before_that)
+    with pytest.raises(SchemaTooNew):
+        await SqlConfigStore.open(database, key_file=key_file)
+
+
+async def test_a_migration_waits_for_another_processes(postgres: PostgresCluster, key_file: Path) -> None:
+    with postgres.database() as url:
+        other = await asyncpg.connect(url)
+        try:
+            await other.execute("SELECT pg_advisory_lock($1)", migrate._LOCK)
+            opening = asyncio.create_task(SqlConfigStore.open(url, key_file=key_file, create_key=True))
+            async with asyncio.timeout(20):
+                while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.01)
+        finally:
+            await other.close()
+        await (await opening).close()
+
+
+async def test_names_are_ordered_alike_whatever_language_a_postgresql_database_has(
+    postgres: PostgresCluster, key_file: Path
+) -> None:
+    with postgres.database() as url:
+        async with await SqlConfigStore.open(url, key_file=key_file, create_key=True):
+            query = "SELECT collation_name FROM information_schema.columns WHERE column_name = 'name_key'"
+            assert await run_sql(url, query) == [("C",)]
 
 
 async def test_two_schemas_of_one_database_hold_two_stores(postgres: PostgresCluster, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doogie_client.service.records import ConfigUpdate, NewConfig, ServerConfig, Status
 from doogie_client.service.sql import SqlConfigStore, config_table, keys
 from doogie_client.service.sql.config_table import ConfigTable
 from doogie_client.service.store import (
+    ConfigChanged,
     MaskedValue,
     NameTaken,
     SecretsUnreadable,
@@ -170,6 +172,29 @@ async def test_a_rotation_that_was_interrupted_is_finished_by_the_next(
     assert (await store.create(secretive("new"), "alice")).version == 1  # with the new key
     async with await SqlConfigStore.open(database, key_file=key_file) as reopened:
         assert (await reopened.rotate_keys()).rows == 3
+
+
+async def test_a_rotation_waits_for_who_is_writing_with_the_old_key(
+    store: SqlConfigStore, database: str, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = store._peers.tell
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def dawdling(connection: AsyncConnection, news: ConfigChanged) -> None:
+        writing.set()
+        await go_on.wait()
+        await tell(connection, news)
+
+    monkeypatch.setattr(store._peers, "tell", dawdling)
+    async with await SqlConfigStore.open(database, key_file=key_file) as other:
+        creating = asyncio.create_task(store.create(secretive(), "alice"))
+        await writing.wait()
+        rotating = asyncio.create_task(other.rotate_keys(new_key=True))
+        done, _ = await asyncio.wait([creating, rotating], timeout=0.5)
+        assert not done
+        go_on.set()
+        assert (await rotating).rows == 1
+        assert await other.list() == [await creating]
 
 
 async def test_processes_that_work_on_meanwhile_take_up_the_new_key_at_once(

@@ -47,7 +47,8 @@ def test_a_ciphertext_that_is_moved_elsewhere_does_not_decrypt(elsewhere: list[s
 
 def test_a_ciphertext_that_is_altered_or_cut_does_not_decrypt() -> None:
     ring = Keyring([ONE])
-    ciphertext = ring.encrypt(ring.first, "secret", FIELD)
+    ciphertext = ring.encrypt(ring.first, "secretly", FIELD)
+    assert "=" not in ciphertext  # whose bits would not count
     other = {"A": "B"}
     altered = [ciphertext[:n] + other.get(ciphertext[n], "A") + ciphertext[n + 1 :] for n in range(len(ciphertext))]
     for wrong in [*altered, ciphertext[4:], ciphertext[:-4], "", "AAAA", "not base64!"]:

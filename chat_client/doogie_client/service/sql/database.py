@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
+import structlog
 from sqlalchemy.engine.url import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from doogie_client.service.store import StoreMisconfigured, StoreUnavailable
+from doogie_client.service.store import StoreError, StoreMisconfigured, StoreUnavailable
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[[AsyncConnection], Coroutine[Any, Any, T]]
+
+log = structlog.get_logger(__name__)
 
 WRITES = "doogie_writes"
 """Execution option of a transaction that writes."""
@@ -106,7 +109,17 @@ class Database:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
                 task.add_done_callback(lambda _: places.release())
-                return await asyncio.shield(task)
+                try:
+                    return await asyncio.shield(task)
+                except asyncio.CancelledError:
+                    task.add_done_callback(self._abandoned)
+                    raise
+
+    def _abandoned(self, task: asyncio.Task[Any]) -> None:
+        """A transaction whose caller did not wait for its end: nobody else would tell of a failure."""
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None and not isinstance(failure, StoreError):
+            log.warning("abandoned_transaction_failed", database=self.name, error=str(failure))
 
     async def _transaction(self, work: Work[T], *, writes: bool, after: Callable[[], None] | None = None) -> T:
         async with self._engine.execution_options(**{WRITES: writes}).begin() as connection:

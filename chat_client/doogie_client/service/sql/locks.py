@@ -105,10 +105,6 @@ class _Holder:
     async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
         if not self._cancelled:
             return
-        if kind is None:  # the body ended before the cancellation came to it; it must not reach what follows
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError as late:
-                kind, exc = asyncio.CancelledError, late
-        if self._task.uncancel() <= self._cancelling and (kind is None or kind is asyncio.CancelledError):
+        others = self._task.uncancel() > self._cancelling  # who has cancelled the task as well, and must see it
+        if not others and (kind is None or kind is asyncio.CancelledError):
             raise LockLost(f"the lock {self._name!r} was lost: the connection that held it broke") from exc

@@ -40,11 +40,6 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def ordered_text() -> Text:
-    """Text in the order of its code points, whatever order the database's language has: what SQLite does anyway."""
-    return Text().with_variant(Text(collation="C"), "postgresql")
-
-
 VERSION_TABLE = "doogie_alembic_version"
 
 metadata = MetaData()
@@ -54,7 +49,7 @@ configs = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("name", Text, nullable=False),
-    Column("name_key", ordered_text(), nullable=False),
+    Column("name_key", Text, nullable=False),
     Column("server_name", String(31), nullable=False),
     Column("user_id", String(255), nullable=False, index=True),
     Column("key_id", String(16), nullable=False),  # what command and env are encrypted with

@@ -14,6 +14,7 @@ def upgrade(op: Operations) -> None:
         "doogie_configs",
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("name", sa.Text, nullable=False),
+        # In the order of code points, whatever the database's language: SQLite knows no other.
         sa.Column("name_key", sa.Text(collation=None if on_sqlite else "C"), nullable=False),
         sa.Column("server_name", sa.String(31), nullable=False),
         sa.Column("user_id", sa.String(255), nullable=False),
