@@ -1,0 +1,61 @@
+"""Brings the schema up to this version, once, however many processes start at the same time.
+
+They wait for one another in the transaction itself: SQLite has one writer at a time; in PostgreSQL an advisory lock of
+the transaction does it. So a migration that fails or is killed leaves nothing behind.
+"""
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, func, select, text
+
+from doogie_client.service.sql.database import Database
+from doogie_client.service.sql.tables import VERSION_TABLE
+from doogie_client.service.store import SchemaTooNew, StoreMisconfigured
+
+_LOCK = 0x646F6F676965  # "doogie"
+_MIGRATION_TIMEOUT = "10min"
+
+
+async def migrate(database: Database) -> None:
+    """Make or alter the tables, if need be.
+
+    Raises:
+        SchemaTooNew: a newer version of this software did.
+        StoreMisconfigured: the database cannot hold all text.
+    """
+    config = Config()
+    config.set_main_option("script_location", "doogie_client.service.sql:migrations")
+    async with database.read() as connection:
+        if await connection.run_sync(_is_current, config):
+            return
+    async with database.write() as connection:
+        if connection.dialect.name == "postgresql":
+            await connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_TIMEOUT}'"))
+            encoding = await connection.scalar(text("SHOW server_encoding"))
+            if encoding != "UTF8":
+                raise StoreMisconfigured(f"{database.name} has the encoding {encoding}: create it with ENCODING 'UTF8'")
+            await connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        if not await connection.run_sync(_is_current, config):  # another process may have done it meanwhile
+            await connection.run_sync(_upgrade, config)
+
+
+def _is_current(connection: Connection, config: Config) -> bool:
+    scripts = ScriptDirectory.from_config(config)
+    version = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if version is not None:
+        try:
+            scripts.get_revision(version)
+        except CommandError:
+            raise SchemaTooNew(
+                f"the database's tables are of version {version}, which this software does not know (its own is "
+                f"{scripts.get_current_head()}): run the newer version that made them"
+            ) from None
+    return version == scripts.get_current_head()
+
+
+def _upgrade(connection: Connection, config: Config) -> None:
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
