@@ -6,8 +6,9 @@ sqlite:///doogie.db, sqlite:////srv/doogie/doogie.db    a path relative to the w
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 from sqlalchemy.engine.url import URL, make_url
@@ -16,6 +17,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from doogie_client.service.store import StoreMisconfigured, StoreUnavailable
+
+T = TypeVar("T")
+Work: TypeAlias = Callable[[AsyncConnection], Coroutine[Any, Any, T]]
 
 WRITES = "doogie_writes"
 """Execution option of a transaction that writes."""
@@ -56,38 +60,55 @@ def shown(url: URL) -> str:
 class Database:
     """An engine and its transactions, each of them bounded by ``timeout_s``, waiting for its turn included.
 
+    A transaction that has begun is brought to its end in a task of its own, whatever becomes of its caller. Were it
+    cancelled in the middle, the ``sqlite3`` cursor of a statement would stay open until it is collected as garbage, and
+    keep the whole database locked.
+
     Args:
         engine: its pool is closed by ``close``.
         name: what errors call it.
-        one_writer: writers of this process wait in line for one another, where the database would let them collide.
+        readers: how many transactions may go on at once.
+        one_writer: those that write wait in line for one another, where the database would let them collide.
     """
 
-    def __init__(self, engine: AsyncEngine, name: str, *, timeout_s: float, one_writer: bool) -> None:
-        self.engine = engine
+    def __init__(self, engine: AsyncEngine, name: str, *, timeout_s: float, readers: int, one_writer: bool) -> None:
         self.name = name
-        self._writer = engine.execution_options(**{WRITES: True})
+        self._engine = engine
         self._timeout_s = timeout_s
-        self._turn = asyncio.Lock() if one_writer else None
+        self._readers = asyncio.Semaphore(readers)
+        self._writers = asyncio.Semaphore(1) if one_writer else self._readers
+        self._running: set[asyncio.Task[object]] = set()
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads."""
-        with database_errors(self.name):
-            async with asyncio.timeout(self._timeout_s), self.engine.begin() as connection:
-                yield connection
+    async def read(self, work: Work[T]) -> T:
+        """Do what only reads in a transaction."""
+        return await self._run(self._readers, lambda: self._transaction(work, writes=False))
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that is committed at the end, or rolled back when the body raises."""
-        with database_errors(self.name):
-            async with asyncio.timeout(self._timeout_s), AsyncExitStack() as stack:
-                if self._turn is not None:
-                    await stack.enter_async_context(self._turn)
-                yield await stack.enter_async_context(self._writer.begin())
+    async def write(self, work: Work[T], *, after: Callable[[], None] | None = None) -> T:
+        """Do it in a transaction that is committed at the end, or rolled back if it raises; ``after`` if committed."""
+        return await self._run(self._writers, lambda: self._transaction(work, writes=True, after=after))
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self.engine.dispose()
+        """Let transactions come to their end, and close all connections."""
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._engine.dispose()
+
+    async def _run(self, places: asyncio.Semaphore, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        with database_errors(self.name):
+            async with asyncio.timeout(self._timeout_s):
+                await places.acquire()
+                task = asyncio.create_task(begin())
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+                task.add_done_callback(lambda _: places.release())
+                return await asyncio.shield(task)
+
+    async def _transaction(self, work: Work[T], *, writes: bool, after: Callable[[], None] | None = None) -> T:
+        async with self._engine.execution_options(**{WRITES: writes}).begin() as connection:
+            result = await work(connection)
+        if after is not None:
+            after()
+        return result
 
 
 @contextmanager

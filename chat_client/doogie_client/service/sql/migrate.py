@@ -10,13 +10,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doogie_client.service.sql.database import Database
 from doogie_client.service.sql.tables import VERSION_TABLE
 from doogie_client.service.store import SchemaTooNew, StoreMisconfigured
 
 _LOCK = 0x646F6F676965  # "doogie"
-_MIGRATION_TIMEOUT = "10min"
+STATEMENT_TIMEOUT = "10min"
 
 
 async def migrate(database: Database) -> None:
@@ -28,18 +29,22 @@ async def migrate(database: Database) -> None:
     """
     config = Config()
     config.set_main_option("script_location", "doogie_client.service.sql:migrations")
-    async with database.read() as connection:
-        if await connection.run_sync(_is_current, config):
-            return
-    async with database.write() as connection:
+
+    async def current(connection: AsyncConnection) -> bool:
+        return await connection.run_sync(_is_current, config)
+
+    async def upgrade(connection: AsyncConnection) -> None:
         if connection.dialect.name == "postgresql":
-            await connection.execute(text(f"SET LOCAL statement_timeout = '{_MIGRATION_TIMEOUT}'"))
+            await connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
             encoding = await connection.scalar(text("SHOW server_encoding"))
             if encoding != "UTF8":
                 raise StoreMisconfigured(f"{database.name} has the encoding {encoding}: create it with ENCODING 'UTF8'")
             await connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-        if not await connection.run_sync(_is_current, config):  # another process may have done it meanwhile
+        if not await current(connection):  # another process may have done it meanwhile
             await connection.run_sync(_upgrade, config)
+
+    if not await database.read(current):
+        await database.write(upgrade)
 
 
 def _is_current(connection: Connection, config: Config) -> bool:

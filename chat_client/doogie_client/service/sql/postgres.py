@@ -16,11 +16,11 @@ from typing import TypeAlias
 
 import asyncpg
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.engine.url import URL
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from doogie_client.service.sql.database import database_errors
+from doogie_client.service.sql.database import Database, database_errors, shown
 from doogie_client.service.sql.news import MISSED, Feed
 from doogie_client.service.store import Change, ConfigChanged, StoreUnavailable
 
@@ -60,17 +60,23 @@ def connector(url: URL) -> Callable[[], Awaitable[Connection]]:
     return connect
 
 
-def postgres_engine(connect: Callable[[], Awaitable[Connection]], *, pool_size: int, timeout_s: float) -> AsyncEngine:
-    """An engine whose connections are made by ``connect``."""
-    return create_async_engine(
+def postgres_database(url: URL, *, pool_size: int, timeout_s: float) -> Database:
+    """The database at an address; nothing is connected yet."""
+    engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=connector(url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=timeout_s,
+        isolation_level="READ COMMITTED",  # whatever the role's default is
         pool_pre_ping=True,  # a server that was restarted costs nobody a failed call
         hide_parameters=True,
     )
+    return Database(engine, shown(url), timeout_s=timeout_s, readers=pool_size, one_writer=False)
+
+
+async def table_oid(connection: AsyncConnection) -> int:
+    """The number of our table, which tells it from one of the same name in another schema."""
+    return await connection.scalar(text("SELECT 'doogie_configs'::regclass::oid::bigint")) or 0
 
 
 @dataclass
@@ -92,7 +98,7 @@ class PostgresPeers:
     Args:
         connect: makes the connection that lasts.
         name: what errors call the database.
-        scope: tells this table from one of the same name in another schema: channel and locks are the database's.
+        scope: ``table_oid``: channels and locks are the database's, and another schema may have the same table.
         timeout_s: longest wait of a caller for an answer, a broken connection's return included.
     """
 

@@ -9,18 +9,18 @@ import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection, delete, event, func, insert, select
+from sqlalchemy import Connection, RowMapping, delete, event, func, insert, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.engine.url import URL
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from doogie_client.service.sql.database import WRITES, Database
+from doogie_client.service.sql.database import WRITES, Database, shown
 from doogie_client.service.sql.news import MISSED, Feed
 from doogie_client.service.sql.tables import journal
 from doogie_client.service.store import Change, ConfigChanged, StoreMisconfigured, StoreUnavailable
@@ -39,8 +39,8 @@ _PRAGMAS = (
 log = structlog.get_logger(__name__)
 
 
-def sqlite_engine(url: URL, *, pool_size: int, timeout_s: float) -> AsyncEngine:
-    """An engine on a file, which is made, mode 0600, unless it is there.
+def sqlite_database(url: URL, *, pool_size: int, timeout_s: float) -> Database:
+    """The database in a file, which is made, mode 0600, unless it is there.
 
     Raises:
         StoreMisconfigured: it cannot be made or opened.
@@ -54,15 +54,14 @@ def sqlite_engine(url: URL, *, pool_size: int, timeout_s: float) -> AsyncEngine:
         raise StoreMisconfigured(f"the database {path} cannot be opened: {exc.strerror}") from exc
     engine = create_async_engine(
         url,
-        pool_size=pool_size,
+        pool_size=pool_size + 1,
         max_overflow=0,
-        pool_timeout=timeout_s,
         hide_parameters=True,
         connect_args={"isolation_level": None},  # sqlite3 begins no transactions of its own accord: _begin does
     )
     event.listen(engine.sync_engine, "connect", _set_up)
     event.listen(engine.sync_engine, "begin", _begin)
-    return engine
+    return Database(engine, shown(url), timeout_s=timeout_s, readers=pool_size, one_writer=True)
 
 
 def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -92,8 +91,11 @@ class SqlitePeers:
 
     async def start(self) -> None:
         """Begin to read the journal at its end."""
-        async with self._database.read() as connection:
-            self._last = await connection.scalar(select(func.max(journal.c.seq))) or 0
+
+        async def latest(connection: AsyncConnection) -> int:
+            return await connection.scalar(select(func.max(journal.c.seq))) or 0
+
+        self._last = await self._database.read(latest)
         self._task = asyncio.create_task(self._poll(), name="doogie-journal")
 
     async def close(self) -> None:
@@ -144,15 +146,17 @@ class SqlitePeers:
                     await self._wake.wait()
 
     async def _read(self) -> None:
+        async def unread(connection: AsyncConnection) -> Sequence[RowMapping]:
+            query = select(journal).where(journal.c.seq > self._last).order_by(journal.c.seq)
+            return (await connection.execute(query)).mappings().all()
+
         async with self._reading:
-            async with self._database.read() as connection:
-                unread = select(journal).where(journal.c.seq > self._last).order_by(journal.c.seq)
-                rows = (await connection.execute(unread)).all()
-            if rows and rows[0].seq != self._last + 1:
+            rows = await self._database.read(unread)
+            if rows and rows[0]["seq"] != self._last + 1:
                 self.feed.publish(MISSED)
             for row in rows:
-                self.feed.publish(ConfigChanged(Change(row.change), row.config_id))
-                self._last = row.seq
+                self.feed.publish(ConfigChanged(Change(row["change"]), row["config_id"]))
+                self._last = row["seq"]
 
 
 class LockFiles:

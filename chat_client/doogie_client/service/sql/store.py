@@ -10,25 +10,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping, Table, delete, or_, select, text, update
+from sqlalchemy import RowMapping, Select, Table, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doogie_client.commands.command import MASK
 from doogie_client.service.records import ConfigRecord, ConfigUpdate, NewConfig, Status, UserId
-from doogie_client.service.sql.database import Database, parse_url, shown
+from doogie_client.service.sql.database import Database, T, Work, parse_url
 from doogie_client.service.sql.keys import KeyFile, Keyring
 from doogie_client.service.sql.locks import Locks
 from doogie_client.service.sql.migrate import migrate
 from doogie_client.service.sql.names import name_key, server_names
 from doogie_client.service.sql.peers import Peers
-from doogie_client.service.sql.postgres import PostgresPeers, connector, postgres_engine
+from doogie_client.service.sql.postgres import PostgresPeers, connector, postgres_database, table_oid
 from doogie_client.service.sql.rows import edited, from_row, to_row
-from doogie_client.service.sql.sqlite import SqlitePeers, sqlite_engine
+from doogie_client.service.sql.sqlite import SqlitePeers, sqlite_database
 from doogie_client.service.sql.tables import configs, encryption
 from doogie_client.service.store import (
     Change,
@@ -92,28 +92,19 @@ class SqlConfigStore:
         if create_key:
             await asyncio.to_thread(keys.create)
         ring = await asyncio.to_thread(keys.keyring)
-        name = shown(address)
-        if address.get_backend_name() == "sqlite":
-            engine = sqlite_engine(address, pool_size=pool_size, timeout_s=timeout_s)
-            database = Database(engine, name, timeout_s=timeout_s, one_writer=True)
-        else:
-            connect = connector(address)
-            engine = postgres_engine(connect, pool_size=pool_size, timeout_s=timeout_s)
-            database = Database(engine, name, timeout_s=timeout_s, one_writer=False)
+        on_sqlite = address.get_backend_name() == "sqlite"
+        make_database = sqlite_database if on_sqlite else postgres_database
+        database = make_database(address, pool_size=pool_size, timeout_s=timeout_s)
         try:
             await migrate(database)
             peers: Peers
-            if address.get_backend_name() == "sqlite":
+            if on_sqlite:
                 peers = SqlitePeers(database, Path(address.database or ""))
             else:
-                async with database.read() as connection:
-                    scope = await connection.scalar(text("SELECT 'doogie_configs'::regclass::oid::bigint")) or 0
-                peers = PostgresPeers(connect, name, scope=scope, timeout_s=timeout_s)
+                scope = await database.read(table_oid)
+                peers = PostgresPeers(connector(address), database.name, scope=scope, timeout_s=timeout_s)
             store = cls(database, peers, keys, ring)
-            async with database.write() as connection:
-                insert = _INSERTS[connection.dialect.name]
-                await connection.execute(insert(encryption).values(id=1, key_id=ring.first).on_conflict_do_nothing())
-                await store._writing_key(connection)  # or refuse
+            await database.write(store._first_key)
             await peers.start()
         except BaseException:
             await database.close()
@@ -152,19 +143,21 @@ class SqlConfigStore:
             created_at=now,
             updated_at=now,
         )
-        async with self._changing() as connection:
+
+        async def work(connection: AsyncConnection) -> ConfigRecord:
             stored = await self._insert(connection, record)
             if stored is None:
                 raise NameTaken(f"there is a configuration {new.name!r} already")
             return stored
 
+        return await self._change(work)
+
     async def get(self, config_id: str) -> ConfigRecord | None:
         """The configuration of this id."""
         if not _ID.fullmatch(config_id):
             return None
-        async with self._database.read() as connection:
-            row = (await connection.execute(select(configs).where(configs.c.id == config_id))).mappings().one_or_none()
-        return None if row is None else (await self._records([row]))[0]
+        found = await self._read(select(configs).where(configs.c.id == config_id))
+        return found[0] if found else None
 
     async def list(
         self,
@@ -185,16 +178,15 @@ class SqlConfigStore:
             query = query.where(configs.c.enabled == enabled)
         if after is not None:
             query = query.where(configs.c.name_key > name_key(_storable(after)))
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        return await self._records(rows)
+        return await self._read(query)
 
     async def update(self, config_id: str, update: ConfigUpdate, *, version: int | None = None) -> ConfigRecord:
         """Change what ``update`` sets. One that changes nothing is no edit: ``version`` stays.
 
         Raises ``ConfigNotFound``, ``NameTaken``, ``VersionConflict``, ``MaskedValue``.
         """
-        async with self._changing() as connection:
+
+        async def work(connection: AsyncConnection) -> ConfigRecord:
             before = await self._locked(connection, config_id)
             if version is not None and version != before.version:
                 raise VersionConflict(f"{before.name!r} is at version {before.version}, not {version}: read it again")
@@ -206,11 +198,14 @@ class SqlConfigStore:
             await self._peers.tell(connection, ConfigChanged(Change.UPDATED, config_id))
             return after
 
+        return await self._change(work)
+
     async def delete(self, config_id: str, *, version: int | None = None) -> bool:
         """Remove a configuration; whether there was one. Raises ``VersionConflict``."""
         if not _ID.fullmatch(config_id):
             return False
-        async with self._changing() as connection:
+
+        async def work(connection: AsyncConnection) -> bool:
             query = select(configs.c.version).where(configs.c.id == config_id).with_for_update()
             stored = await connection.scalar(query)
             if stored is None:
@@ -220,6 +215,8 @@ class SqlConfigStore:
             await connection.execute(delete(configs).where(configs.c.id == config_id))
             await self._peers.tell(connection, ConfigChanged(Change.DELETED, config_id))
             return True
+
+        return await self._change(work)
 
     async def set_status(
         self, config_id: str, status: Status, *, container_id: str | None, error_message: str | None
@@ -233,10 +230,13 @@ class SqlConfigStore:
             "error_message": None if error_message is None else _storable(error_message)[:MAX_MESSAGE_CHARS],
         }
         news = or_(*(configs.c[column].is_distinct_from(value) for column, value in seen.items()))
-        async with self._changing() as connection:
+
+        async def work(connection: AsyncConnection) -> None:
             noted = await connection.execute(update(configs).where(configs.c.id == config_id, news).values(seen))
             if noted.rowcount:
                 await self._peers.tell(connection, ConfigChanged(Change.STATUS, config_id))
+
+        await self._change(work)
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[AsyncIterator[ConfigChanged]]:
@@ -263,28 +263,35 @@ class SqlConfigStore:
                 await asyncio.to_thread(self._keys.add_key)
             self._ring = await asyncio.to_thread(self._keys.keyring)
             key_id = self._ring.first
-            async with self._database.write() as connection:
-                # Waits for writers that have looked at it, and comes before those that have not.
-                await connection.execute(update(encryption).values(key_id=key_id))
+            await self._database.write(lambda connection: _write_with(connection, key_id))
             rows = 0
-            while done := await self._rotate_some(key_id):
+            while done := await self._database.write(lambda connection: self._rotate_some(connection, key_id)):
                 rows += done
             return Rotation(key_id, rows)
 
-    async def _rotate_some(self, key_id: str) -> int:
+    async def _rotate_some(self, connection: AsyncConnection, key_id: str) -> int:
         others = select(configs).where(configs.c.key_id != key_id).order_by(configs.c.id).limit(ROTATED_AT_ONCE)
-        async with self._database.write() as connection:
-            rows = (await connection.execute(others.with_for_update())).mappings().all()
-            for record in await self._records(rows):
-                await self._save(connection, record)
-            return len(rows)
+        rows = (await connection.execute(others.with_for_update())).mappings().all()
+        for record in await self._records(rows):
+            await self._save(connection, record)
+        return len(rows)
 
-    @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that may tell news."""
-        async with self._database.write() as connection:
-            yield connection
-        self._peers.committed()
+    async def _first_key(self, connection: AsyncConnection) -> None:
+        """A new database is written with the first key; one that is not must be readable."""
+        insert = _INSERTS[connection.dialect.name]
+        await connection.execute(insert(encryption).values(id=1, key_id=self._ring.first).on_conflict_do_nothing())
+        await self._writing_key(connection)
+
+    async def _read(self, query: Select[Any]) -> builtins.list[ConfigRecord]:
+        async def work(connection: AsyncConnection) -> Sequence[RowMapping]:
+            rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
+            return rows
+
+        return await self._records(await self._database.read(work))
+
+    async def _change(self, work: Work[T]) -> T:
+        """Do it in a transaction that tells news."""
+        return await self._database.write(work, after=self._peers.committed)
 
     async def _insert(self, connection: AsyncConnection, record: ConfigRecord) -> ConfigRecord | None:
         """Insert a record under the first ``server_name`` that is free; None where its name or id is taken."""
@@ -343,6 +350,11 @@ class SqlConfigStore:
     async def _records(self, rows: Sequence[RowMapping]) -> builtins.list[ConfigRecord]:
         ring = await self._ring_with({row["key_id"] for row in rows})
         return [from_row(row, ring) for row in rows]
+
+
+async def _write_with(connection: AsyncConnection, key_id: str) -> None:
+    """Have every writer use this key: waits for those that have looked at it, and comes before those that have not."""
+    await connection.execute(update(encryption).values(key_id=key_id))
 
 
 def _storable(text: str) -> str:
