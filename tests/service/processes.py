@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from doogie_client.service.records import ConfigUpdate, NewConfig, ServerConfig, Status
+from doogie_client.service.records import ConfigRecord, ConfigUpdate, NewConfig, ServerConfig, Status
 from doogie_client.service.sql import SqlConfigStore
 
 TIMEOUT_S = 60
@@ -97,6 +97,14 @@ def generation(number: int) -> ServerConfig:
     """A configuration all of whose parts have the same number in them."""
     word = f"g{number}"
     return ServerConfig(command="mcp/time", args=[word] * 50, env={"A": word, "B": word}, mounts=[word])
+
+
+def whole_generation(record: ConfigRecord) -> int:
+    """Of which generation all of its parts are."""
+    number = int(record.config.args[0].removeprefix("g"))
+    assert record.config == generation(number)
+    assert record.version == number + 1
+    return number
 
 
 async def create_one(store: SqlConfigStore, report: Report) -> None:

@@ -4,9 +4,8 @@ import asyncio
 import random
 from pathlib import Path
 
-from doogie_client.service.records import ConfigRecord
 from doogie_client.service.sql import SqlConfigStore
-from tests.service.processes import Worker, generation, rotate, worker, write_without_end
+from tests.service.processes import Worker, rotate, whole_generation, worker, write_without_end
 from tests.support.postgres import PostgresCluster
 
 ROUNDS = 20
@@ -40,14 +39,6 @@ class Committed:
             assert stored[config_id] in {number, number + 1}
         assert len(stored) <= len(self._generations) + 1
         self._generations = stored
-
-
-def whole_generation(record: ConfigRecord) -> int:
-    """Of which generation all of its parts are."""
-    number = int(record.config.args[0].removeprefix("g"))
-    assert record.config == generation(number)
-    assert record.version == number + 1
-    return number
 
 
 async def test_a_killed_writer_loses_no_committed_change_and_leaves_no_half_one(

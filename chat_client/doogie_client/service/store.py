@@ -131,7 +131,10 @@ class ConfigStore(Protocol):
         ...
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[ConfigChanged]]:
-        """The news of all processes, this one's too, from entering on; it ends when the store is closed."""
+        """The news of all processes, this one's too, from entering on; it ends when the store is closed.
+
+        What happened just before may be among it.
+        """
         ...
 
     def lock(

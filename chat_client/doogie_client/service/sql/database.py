@@ -54,7 +54,7 @@ def parse_url(text: str) -> URL:
 
 def shown(url: URL) -> str:
     """The address without password and options, for errors and logs."""
-    return url.set(drivername=url.get_backend_name(), password=None, query={}).render_as_string()
+    return url.set(drivername=url.get_backend_name(), query={}).render_as_string()  # with *** for the password
 
 
 class Database:

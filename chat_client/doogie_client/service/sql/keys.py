@@ -78,13 +78,14 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
+        self._keys: list[bytes] = []
         self._ring: Keyring | None = None
 
     def __str__(self) -> str:
         return str(self._path)
 
     def keyring(self) -> Keyring:
-        """The keys; read anew if the file has changed.
+        """The keys, and those that were in the file before; read anew if it has changed.
 
         Raises:
             StoreMisconfigured: there is no such file, others can read it, or a line is no key.
@@ -117,7 +118,10 @@ class KeyFile:
                 raise StoreMisconfigured(f"{self}: key {number} is not 64 lower-case hex digits")
         if not lines:
             raise StoreMisconfigured(f"the key file {self} has no key in it")
-        return Keyring([bytes.fromhex(line) for line in lines])
+        keys = [bytes.fromhex(line) for line in lines]
+        # What was read before a key was removed must still be readable afterwards.
+        self._keys = keys + [key for key in self._keys if key not in keys]
+        return Keyring(self._keys)
 
     def _put(self, text: str, place: Callable[[str, Path], None]) -> bool:
         """Write a file beside ours and move it there, so that nobody ever sees half of it."""

@@ -1,5 +1,6 @@
 """``Peers``: the other processes that work on the same database, as the store sees them."""
 
+import asyncio
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,3 +35,11 @@ class Peers(Backend, Protocol):
     async def listening(self) -> None:
         """Return when no news from now on can be missed. Raises ``StoreUnavailable``."""
         ...
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task that goes on for ever and wait for its end; raises what it died of if it was dead before."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()

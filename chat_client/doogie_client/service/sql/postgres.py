@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from doogie_client.service.sql.database import Database, database_errors, shown
 from doogie_client.service.sql.news import MISSED, Feed
+from doogie_client.service.sql.peers import end
 from doogie_client.service.store import Change, ConfigChanged, StoreUnavailable
 
 CONNECT_TIMEOUT_S = 10
@@ -115,6 +115,7 @@ class PostgresPeers:
         self._held: dict[str, Callable[[], None]] = {}
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def start(self) -> None:
         """Connect."""
@@ -124,13 +125,12 @@ class PostgresPeers:
     async def close(self) -> None:
         """Disconnect; locks that are held are lost."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
+        self._closed = True
         while not self._requests.empty():
             request = self._requests.get_nowait()
-            if request is not None and not request.answer.done():
-                request.answer.set_exception(StoreUnavailable(f"{self._name}: the store is closed"))
+            if isinstance(request, _Acquire) and not request.answer.done():
+                request.answer.set_exception(self._is_closed())
         self.feed.close()
 
     async def tell(self, connection: AsyncConnection, news: ConfigChanged) -> None:
@@ -149,6 +149,8 @@ class PostgresPeers:
 
     async def acquire(self, name: str, on_lost: Callable[[], None]) -> bool:
         """Take the advisory lock if it is free. Raises ``StoreUnavailable``."""
+        if self._closed:
+            raise self._is_closed()
         request = _Acquire(name, on_lost)
         self._requests.put_nowait(request)
         try:
@@ -161,9 +163,9 @@ class PostgresPeers:
 
     async def release(self, name: str) -> None:
         """Let go of the advisory lock; returns when others can have it."""
-        request = _Release(name)
-        self._requests.put_nowait(request)
-        if self._connected.is_set():
+        if self._connected.is_set():  # else it is lost already
+            request = _Release(name)
+            self._requests.put_nowait(request)
             await request.answer
 
     async def _run(self) -> None:
@@ -251,6 +253,9 @@ class PostgresPeers:
             self.feed.publish(ConfigChanged(Change(change), config_id))
         except (ValueError, TypeError):
             self.feed.publish(MISSED)  # not this version's: look at all
+
+    def _is_closed(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._name}: the store is closed")
 
     def _key(self, name: str) -> int:
         digest = hashlib.sha256(f"{self._scope}\0{name}".encode()).digest()

@@ -22,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from doogie_client.service.sql.database import WRITES, Database, shown
 from doogie_client.service.sql.news import MISSED, Feed
+from doogie_client.service.sql.peers import end
 from doogie_client.service.sql.tables import journal
 from doogie_client.service.store import Change, ConfigChanged, StoreMisconfigured, StoreUnavailable
 
@@ -101,9 +102,7 @@ class SqlitePeers:
     async def close(self) -> None:
         """End reading; locks that are held are let go of."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         self.feed.close()
         self._lock_files.close()
 

@@ -113,8 +113,10 @@ class SqlConfigStore:
 
     async def close(self) -> None:
         """Let go of everything: locks are lost, listeners' iterators end, connections are closed."""
-        await self._peers.close()
-        await self._database.close()
+        try:
+            await self._peers.close()
+        finally:
+            await self._database.close()
 
     async def __aenter__(self) -> Self:
         return self
