@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from doogie_client.service.records import ConfigUpdate, NewConfig, ServerConfig, Status
-from doogie_client.service.sql import SqlConfigStore, keys
-from doogie_client.service.sql import store as store_module
+from doogie_client.service.sql import SqlConfigStore, config_table, keys
+from doogie_client.service.sql.config_table import ConfigTable
 from doogie_client.service.store import (
     MaskedValue,
     NameTaken,
@@ -128,7 +128,7 @@ async def test_a_value_that_was_moved_in_the_database_is_never_read(
 async def test_a_rotation_encrypts_everything_anew_and_needs_the_old_key_no_more(
     store: SqlConfigStore, database: str, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "ROTATED_AT_ONCE", 2)
+    monkeypatch.setattr(config_table, "ROTATED_AT_ONCE", 2)
     created = [await store.create(secretive(str(number)), "alice") for number in range(5)]
     before = await run_sql(database, "SELECT command, env FROM doogie_configs ORDER BY name_key")
     async with store.changes() as news:
@@ -149,19 +149,19 @@ async def test_a_rotation_encrypts_everything_anew_and_needs_the_old_key_no_more
 async def test_a_rotation_that_was_interrupted_is_finished_by_the_next(
     store: SqlConfigStore, database: str, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "ROTATED_AT_ONCE", 2)
+    monkeypatch.setattr(config_table, "ROTATED_AT_ONCE", 2)
     created = [await store.create(secretive(str(number)), "alice") for number in range(5)]
-    rotate_some = SqlConfigStore._rotate_some
+    encrypt_anew = ConfigTable.encrypt_anew
     calls = 0
 
-    async def interrupted(self: SqlConfigStore, *args: object) -> int:
+    async def interrupted(self: ConfigTable, *args: object) -> int:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise StoreError("interrupted")
-        return await rotate_some(self, *args)  # type: ignore[arg-type] # passed through
+        return await encrypt_anew(self, *args)  # type: ignore[arg-type] # passed through
 
-    monkeypatch.setattr(SqlConfigStore, "_rotate_some", interrupted)
+    monkeypatch.setattr(ConfigTable, "encrypt_anew", interrupted)
     with pytest.raises(StoreError, match="interrupted"):
         await store.rotate_keys(new_key=True)
     halves = await run_sql(database, "SELECT count(*) FROM doogie_configs GROUP BY key_id ORDER BY 1")

@@ -26,6 +26,7 @@ from doogie_client.service.store import Change, ConfigChanged, StoreUnavailable
 
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 10
+COMMAND_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5  # the server says first what is wrong
 HEARTBEAT_S = 10
 FIRST_RETRY_S = 0.1
 MAX_RETRY_S = 5
@@ -53,7 +54,7 @@ def connector(url: URL) -> Callable[[], Awaitable[Connection]]:
         return await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=STATEMENT_TIMEOUT_S + 5,  # the server says first what is wrong
+            command_timeout=COMMAND_TIMEOUT_S,
             server_settings={**_SETTINGS, **settings},
         )
 

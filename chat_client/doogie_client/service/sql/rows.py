@@ -1,6 +1,7 @@
 """Configurations as rows and back. What may be secret is encrypted for the row and the field it stands in."""
 
 import json
+import re
 from collections.abc import Mapping
 
 from sqlalchemy import RowMapping
@@ -13,6 +14,13 @@ from doogie_client.service.store import MaskedValue, SecretsUnreadable
 
 COMMAND = "command"
 ENV = "env"
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def is_id(text: str) -> bool:
+    """Whether a configuration could have it as its id; ours are UUIDs, imported ones what they were."""
+    return _ID.fullmatch(text) is not None
 
 
 def to_row(record: ConfigRecord, ring: Keyring, key_id: str) -> dict[str, object]:

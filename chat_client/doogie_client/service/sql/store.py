@@ -2,9 +2,8 @@
 
 import asyncio
 import builtins
-import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,43 +12,35 @@ from types import TracebackType
 from typing import Any, Self
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping, Select, Table, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import RowMapping, Select, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from doogie_client.commands.command import MASK
 from doogie_client.service.records import ConfigRecord, ConfigUpdate, NewConfig, Status, UserId
+from doogie_client.service.sql.config_table import ConfigTable
 from doogie_client.service.sql.database import Database, T, Work, parse_url
-from doogie_client.service.sql.keys import KeyFile, Keyring
+from doogie_client.service.sql.keys import KeyFile
 from doogie_client.service.sql.locks import Locks
 from doogie_client.service.sql.migrate import migrate
-from doogie_client.service.sql.names import name_key, server_names
+from doogie_client.service.sql.names import name_key
+from doogie_client.service.sql.old_table import OldTableImport, import_rows, read_old_table
 from doogie_client.service.sql.peers import Peers
 from doogie_client.service.sql.postgres import PostgresPeers, connector, postgres_database, table_oid
-from doogie_client.service.sql.rows import edited, from_row, to_row
+from doogie_client.service.sql.rows import edited, is_id
 from doogie_client.service.sql.sqlite import SqlitePeers, sqlite_database
-from doogie_client.service.sql.tables import configs, encryption
+from doogie_client.service.sql.tables import configs
 from doogie_client.service.store import (
     Change,
     ConfigChanged,
     ConfigNotFound,
     MaskedValue,
     NameTaken,
-    StoreMisconfigured,
     VersionConflict,
 )
 
 MAX_MESSAGE_CHARS = 4000
-ROTATED_AT_ONCE = 50
-ALIKE_CHARS = 20
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
-_INSERTS: dict[str, Callable[[Table], postgresql.Insert | sqlite.Insert]] = {
-    "postgresql": postgresql.insert,
-    "sqlite": sqlite.insert,
-}
 
 
 @dataclass(frozen=True)
@@ -63,12 +54,12 @@ class Rotation:
 class SqlConfigStore:
     """Stored configurations in a database. Make one with ``open``; it belongs to the event loop it was opened in."""
 
-    def __init__(self, database: Database, peers: Peers, keys: KeyFile, ring: Keyring) -> None:
+    def __init__(self, database: Database, peers: Peers, keys: KeyFile, table: ConfigTable) -> None:
         self._database = database
         self._peers = peers
         self._locks = Locks(peers)
         self._keys = keys
-        self._ring = ring
+        self._table = table
 
     @classmethod
     async def open(
@@ -103,13 +94,13 @@ class SqlConfigStore:
             else:
                 scope = await database.read(table_oid)
                 peers = PostgresPeers(connector(address), database.name, scope=scope, timeout_s=timeout_s)
-            store = cls(database, peers, keys, ring)
-            await database.write(store._first_key)
+            table = ConfigTable(keys, ring)
+            await database.write(table.begin)
             await peers.start()
         except BaseException:
             await database.close()
             raise
-        return store
+        return cls(database, peers, keys, table)
 
     async def close(self) -> None:
         """Let go of everything: locks are lost, listeners' iterators end, connections are closed."""
@@ -147,16 +138,17 @@ class SqlConfigStore:
         )
 
         async def work(connection: AsyncConnection) -> ConfigRecord:
-            stored = await self._insert(connection, record)
+            stored = await self._table.insert(connection, record)
             if stored is None:
                 raise NameTaken(f"there is a configuration {new.name!r} already")
+            await self._peers.tell(connection, ConfigChanged(Change.CREATED, stored.id))
             return stored
 
         return await self._change(work)
 
     async def get(self, config_id: str) -> ConfigRecord | None:
         """The configuration of this id."""
-        if not _ID.fullmatch(config_id):
+        if not is_id(config_id):
             return None
         found = await self._read(select(configs).where(configs.c.id == config_id))
         return found[0] if found else None
@@ -187,16 +179,20 @@ class SqlConfigStore:
 
         Raises ``ConfigNotFound``, ``NameTaken``, ``VersionConflict``, ``MaskedValue``.
         """
+        if not is_id(config_id):
+            raise ConfigNotFound("what is no id is no configuration's")
 
         async def work(connection: AsyncConnection) -> ConfigRecord:
-            before = await self._locked(connection, config_id)
+            before = await self._table.locked(connection, config_id)
+            if before is None:
+                raise ConfigNotFound(f"there is no configuration {config_id!r}")
             if version is not None and version != before.version:
                 raise VersionConflict(f"{before.name!r} is at version {before.version}, not {version}: read it again")
             after = edited(before, update)
             if after == before:
                 return before
             after = after.model_copy(update={"version": before.version + 1, "updated_at": datetime.now(UTC)})
-            await self._save(connection, after)
+            await self._table.save(connection, after)
             await self._peers.tell(connection, ConfigChanged(Change.UPDATED, config_id))
             return after
 
@@ -204,7 +200,7 @@ class SqlConfigStore:
 
     async def delete(self, config_id: str, *, version: int | None = None) -> bool:
         """Remove a configuration; whether there was one. Raises ``VersionConflict``."""
-        if not _ID.fullmatch(config_id):
+        if not is_id(config_id):
             return False
 
         async def work(connection: AsyncConnection) -> bool:
@@ -224,7 +220,7 @@ class SqlConfigStore:
         self, config_id: str, status: Status, *, container_id: str | None, error_message: str | None
     ) -> None:
         """Note what was seen of the server; not an edit, so neither ``version`` nor ``updated_at`` change."""
-        if not _ID.fullmatch(config_id):
+        if not is_id(config_id):
             return
         seen = {
             "status": status.value,
@@ -263,100 +259,41 @@ class SqlConfigStore:
         async with self.lock("doogie-rotate-keys"):
             if new_key:
                 await asyncio.to_thread(self._keys.add_key)
-            self._ring = await asyncio.to_thread(self._keys.keyring)
-            key_id = self._ring.first
-            await self._database.write(lambda connection: _write_with(connection, key_id))
+            key_id = await self._database.write(self._table.write_with_first_key)
             rows = 0
-            while done := await self._database.write(lambda connection: self._rotate_some(connection, key_id)):
+            while done := await self._database.write(lambda connection: self._table.encrypt_anew(connection, key_id)):
                 rows += done
             return Rotation(key_id, rows)
 
-    async def _rotate_some(self, connection: AsyncConnection, key_id: str) -> int:
-        others = select(configs).where(configs.c.key_id != key_id).order_by(configs.c.id).limit(ROTATED_AT_ONCE)
-        rows = (await connection.execute(others.with_for_update())).mappings().all()
-        for record in await self._records(rows):
-            await self._save(connection, record)
-        return len(rows)
+    async def import_old_table(self, path: Path, *, shared: bool = False) -> OldTableImport:
+        """Take over the configurations of DoogieBot's own SQLite database, which is only read: all of them or none.
 
-    async def _first_key(self, connection: AsyncConnection) -> None:
-        """A new database is written with the first key; one that is not must be readable."""
-        insert = _INSERTS[connection.dialect.name]
-        await connection.execute(insert(encryption).values(id=1, key_id=self._ring.first).on_conflict_do_nothing())
-        await self._writing_key(connection)
+        They keep their ids, so that running it again imports nothing twice. Names that are taken get a number.
+
+        Raises:
+            StoreMisconfigured: there is no such file or no such table in it.
+        """
+        rows = await asyncio.to_thread(read_old_table, path, shared=shared)
+
+        async def work(connection: AsyncConnection) -> OldTableImport:
+            imported = await import_rows(connection, self._table, rows)
+            for config in imported.imported:
+                await self._peers.tell(connection, ConfigChanged(Change.CREATED, config.id))
+            return imported
+
+        async with self.lock("doogie-import-old-table"):
+            return await self._change(work)
 
     async def _read(self, query: Select[Any]) -> builtins.list[ConfigRecord]:
         async def work(connection: AsyncConnection) -> Sequence[RowMapping]:
             rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
             return rows
 
-        return await self._records(await self._database.read(work))
+        return await self._table.records(await self._database.read(work))
 
     async def _change(self, work: Work[T]) -> T:
         """Do it in a transaction that tells news."""
         return await self._database.write(work, after=self._peers.committed)
-
-    async def _insert(self, connection: AsyncConnection, record: ConfigRecord) -> ConfigRecord | None:
-        """Insert a record under the first ``server_name`` that is free; None where its name or id is taken."""
-        ring, key_id = await self._writing_key(connection)
-        insert = _INSERTS[connection.dialect.name]
-        names = server_names(record.name)
-        alike = configs.c.server_name.startswith(next(server_names(record.name))[:ALIKE_CHARS])
-        taken = set(await connection.scalars(select(configs.c.server_name).where(alike)))
-        for server_name in names:
-            if server_name in taken:
-                continue
-            stored = record.model_copy(update={"server_name": server_name})
-            statement = insert(configs).values(to_row(stored, ring, key_id)).on_conflict_do_nothing()
-            if (await connection.execute(statement)).rowcount:
-                await self._peers.tell(connection, ConfigChanged(Change.CREATED, stored.id))
-                return stored
-            same = or_(configs.c.name_key == name_key(record.name), configs.c.id == record.id)
-            if await connection.scalar(select(configs.c.id).where(same)) is not None:
-                return None
-        raise AssertionError("there is always a further name")
-
-    async def _locked(self, connection: AsyncConnection, config_id: str) -> ConfigRecord:
-        """The configuration, which no other transaction changes until this one ends."""
-        row = None
-        if _ID.fullmatch(config_id):
-            query = select(configs).where(configs.c.id == config_id).with_for_update()
-            row = (await connection.execute(query)).mappings().one_or_none()
-        if row is None:
-            raise ConfigNotFound(f"there is no configuration {config_id!r}")
-        return (await self._records([row]))[0]
-
-    async def _save(self, connection: AsyncConnection, record: ConfigRecord) -> None:
-        ring, key_id = await self._writing_key(connection)
-        row = to_row(record, ring, key_id)
-        try:
-            await connection.execute(update(configs).where(configs.c.id == record.id).values(row))
-        except IntegrityError:
-            raise NameTaken(f"there is a configuration {record.name!r} already") from None
-
-    async def _writing_key(self, connection: AsyncConnection) -> tuple[Keyring, str]:
-        """The key that this transaction must write with; rotation waits until it has ended."""
-        key_id = await connection.scalar(select(encryption.c.key_id).with_for_update(read=True)) or ""
-        ring = await self._ring_with([key_id])
-        if key_id not in ring:
-            raise StoreMisconfigured(
-                f"{self._database.name} is written with the key {key_id}, which {self._keys} does not hold"
-            )
-        return ring, key_id
-
-    async def _ring_with(self, key_ids: Iterable[str]) -> Keyring:
-        """The keys; read anew if one of these is not among them."""
-        if any(key_id not in self._ring for key_id in key_ids):
-            self._ring = await asyncio.to_thread(self._keys.keyring)
-        return self._ring
-
-    async def _records(self, rows: Sequence[RowMapping]) -> builtins.list[ConfigRecord]:
-        ring = await self._ring_with({row["key_id"] for row in rows})
-        return [from_row(row, ring) for row in rows]
-
-
-async def _write_with(connection: AsyncConnection, key_id: str) -> None:
-    """Have every writer use this key: waits for those that have looked at it, and comes before those that have not."""
-    await connection.execute(update(encryption).values(key_id=key_id))
 
 
 def _storable(text: str) -> str:
