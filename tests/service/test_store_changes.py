@@ -10,6 +10,7 @@ from doogie_client.service.records import ConfigUpdate, NewConfig, ServerConfig
 from doogie_client.service.sql import SqlConfigStore, news, sqlite
 from doogie_client.service.store import Change, ConfigChanged, StoreUnavailable
 from tests.service.processes import create_one, worker
+from tests.service.sql import run_sql
 from tests.support.postgres import PostgresCluster
 
 ANYTHING = ServerConfig(command="mcp/time")
@@ -112,6 +113,8 @@ async def test_a_journal_that_was_cut_before_it_was_read_tells_so(
         await SqlConfigStore.open(url, key_file=key_file) as other,
         store.changes() as told,
     ):
+        await run_sql(url, "INSERT INTO doogie_changes (change, config_id) VALUES ('of another version', 'x')")
+        assert await soon(told) == MISSED
         async with store._peers._reading:  # type: ignore[attr-defined] # it is SQLite's
             created = await other.create(NewConfig(name="one", config=ANYTHING), "alice")
             for number in range(4):

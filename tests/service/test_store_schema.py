@@ -54,6 +54,18 @@ async def test_many_processes_that_start_at_once_make_the_tables_once(database: 
     assert len(key_file.read_text().split()) == 1
 
 
+async def test_stores_that_open_at_once_in_one_process_do_not_disturb_each_other(
+    postgres: PostgresCluster, tmp_path: Path, key_file: Path
+) -> None:
+    with postgres.database() as url, postgres.database() as another:
+        urls = [f"sqlite:///{tmp_path}/1.db", url, f"sqlite:///{tmp_path}/2.db", another]
+        opening = (SqlConfigStore.open(each, key_file=key_file, create_key=True) for each in urls)
+        for store in await asyncio.gather(*opening):
+            async with store:
+                await store.create(NewConfig(name="one", config=ServerConfig()), "alice")
+                assert len(await store.list()) == 1
+
+
 async def test_a_newer_schema_is_refused_and_left_alone(database: str, key_file: Path) -> None:
     async with await SqlConfigStore.open(database, key_file=key_file, create_key=True) as store:
         await store.create(NewConfig(name="kept", config=ServerConfig()), "alice")

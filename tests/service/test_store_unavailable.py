@@ -13,7 +13,7 @@ import pytest
 from doogie_client.service.records import ConfigUpdate, NewConfig, ServerConfig, Status
 from doogie_client.service.sql import SqlConfigStore
 from doogie_client.service.sql import postgres as postgres_module
-from doogie_client.service.store import Change, ConfigChanged, StoreUnavailable
+from doogie_client.service.store import Change, ConfigChanged, StoreMisconfigured, StoreUnavailable
 from tests.support.postgres import PostgresCluster
 
 NEW = NewConfig(name="new", config=ServerConfig(command="mcp/time", env={"TOKEN": "hunter2"}))
@@ -69,6 +69,23 @@ async def test_a_server_that_is_not_there_is_named_without_the_password(key_file
 async def test_a_database_that_is_not_there_is_named(postgres: PostgresCluster, key_file: Path) -> None:
     with pytest.raises(StoreUnavailable, match='database "nowhere" does not exist'):
         await SqlConfigStore.open(postgres.url("nowhere"), key_file=key_file, create_key=True)
+
+
+async def test_options_of_the_address_that_are_wrong_are_told(key_file: Path) -> None:
+    with pytest.raises(StoreMisconfigured, match="sslmode"):
+        await SqlConfigStore.open("postgresql://u@127.0.0.1:1/db?sslmode=maybe", key_file=key_file, create_key=True)
+
+
+async def test_a_closed_store_says_so(database: str, key_file: Path) -> None:
+    store = await SqlConfigStore.open(database, key_file=key_file, create_key=True)
+    under_way = [asyncio.create_task(store.list()) for _ in range(50)]
+    await asyncio.sleep(0)
+    await store.close()
+    ended = await asyncio.gather(*under_way, return_exceptions=True)
+    assert {str(end) for end in ended if end != []} <= {f"{store._database.name}: the store is closed"}
+    for call in all_calls(store, "id").values():
+        with pytest.raises(StoreUnavailable, match="the store is closed"):
+            await call()
 
 
 async def test_a_table_that_somebody_else_has_locked_is_not_waited_for_longer_than_said(

@@ -26,13 +26,18 @@ START_TIMEOUT_S = 60
 
 
 def programs() -> Path:
-    """The directory with initdb and postgres: Debian keeps several versions out of the path; the newest is taken."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if found and int(found[-1].parts[-3]) >= MINIMUM:
-        return found[-1].parent
-    if (initdb := shutil.which("initdb")) is not None:
-        return Path(initdb).resolve().parent
-    raise RuntimeError(f"PostgreSQL {MINIMUM} or newer is missing: make test has it installed")
+    """The directory with initdb and postgres of the newest version: Debian keeps them all out of the path."""
+    in_path = shutil.which("initdb")
+    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb"), *([Path(in_path).resolve()] if in_path else [])]
+    version, initdb = max(((_version(path), path) for path in found), default=(0, Path()))
+    if version < MINIMUM:
+        raise RuntimeError(f"PostgreSQL {MINIMUM} or newer is missing: make test has it installed")
+    return initdb.parent
+
+
+def _version(program: Path) -> int:
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    return int(said.split()[2].partition(".")[0])
 
 
 class PostgresCluster:

@@ -78,6 +78,7 @@ class Database:
         self._readers = asyncio.Semaphore(readers)
         self._writers = asyncio.Semaphore(1) if one_writer else self._readers
         self._running: set[asyncio.Task[object]] = set()
+        self._closed = False
 
     async def read(self, work: Work[T]) -> T:
         """Do what only reads in a transaction."""
@@ -89,6 +90,7 @@ class Database:
 
     async def close(self) -> None:
         """Let transactions come to their end, and close all connections."""
+        self._closed = True
         if self._running:
             await asyncio.wait(self._running)
         await self._engine.dispose()
@@ -97,6 +99,9 @@ class Database:
         with database_errors(self.name):
             async with asyncio.timeout(self._timeout_s):
                 await places.acquire()
+                if self._closed:
+                    places.release()
+                    raise closed(self.name)
                 task = asyncio.create_task(begin())
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
@@ -111,6 +116,11 @@ class Database:
         return result
 
 
+def closed(name: str) -> StoreUnavailable:
+    """What a call on a closed store raises."""
+    return StoreUnavailable(f"{name}: the store is closed")
+
+
 @contextmanager
 def database_errors(name: str) -> Iterator[None]:
     """Every error of a database, its driver or its connection becomes ``StoreUnavailable``."""
@@ -118,6 +128,8 @@ def database_errors(name: str) -> Iterator[None]:
         yield
     except DBAPIError as exc:
         cause = exc.orig if exc.orig is None or exc.orig.__cause__ is None else exc.orig.__cause__
+        if isinstance(cause, asyncpg.ClientConfigurationError):
+            raise StoreMisconfigured(f"{name}: {cause}") from exc
         raise StoreUnavailable(f"{name}: {cause}") from exc
     except (PoolTimeout, TimeoutError) as exc:
         raise StoreUnavailable(f"{name}: no answer in time") from exc

@@ -2,11 +2,16 @@
 
 They wait for one another in the transaction itself: SQLite has one writer at a time; in PostgreSQL an advisory lock of
 the transaction does it. So a migration that fails or is killed leaves nothing behind.
+
+Alembic runs the modules of ``migrations/versions``, without an env.py: that would go by way of variables of the module
+``alembic``, which a host application's migrations in the same process use as well. ``upgrade`` is given ``op`` instead.
 """
 
-from alembic import command
+from collections.abc import Iterable
+
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, func, select, text
@@ -16,8 +21,9 @@ from doogie_client.service.sql.database import Database
 from doogie_client.service.sql.tables import VERSION_TABLE
 from doogie_client.service.store import SchemaTooNew, StoreMisconfigured
 
-_LOCK = 0x646F6F676965  # "doogie"
 STATEMENT_TIMEOUT = "10min"
+
+_LOCK = 0x646F6F676965  # "doogie"
 
 
 async def migrate(database: Database) -> None:
@@ -29,9 +35,10 @@ async def migrate(database: Database) -> None:
     """
     config = Config()
     config.set_main_option("script_location", "doogie_client.service.sql:migrations")
+    scripts = ScriptDirectory.from_config(config)
 
     async def current(connection: AsyncConnection) -> bool:
-        return await connection.run_sync(_is_current, config)
+        return await connection.run_sync(_is_current, scripts)
 
     async def upgrade(connection: AsyncConnection) -> None:
         if connection.dialect.name == "postgresql":
@@ -41,14 +48,13 @@ async def migrate(database: Database) -> None:
                 raise StoreMisconfigured(f"{database.name} has the encoding {encoding}: create it with ENCODING 'UTF8'")
             await connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         if not await current(connection):  # another process may have done it meanwhile
-            await connection.run_sync(_upgrade, config)
+            await connection.run_sync(_upgrade, scripts)
 
     if not await database.read(current):
         await database.write(upgrade)
 
 
-def _is_current(connection: Connection, config: Config) -> bool:
-    scripts = ScriptDirectory.from_config(config)
+def _is_current(connection: Connection, scripts: ScriptDirectory) -> bool:
     version = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     if version is not None:
         try:
@@ -61,6 +67,10 @@ def _is_current(connection: Connection, config: Config) -> bool:
     return version == scripts.get_current_head()
 
 
-def _upgrade(connection: Connection, config: Config) -> None:
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+def _upgrade(connection: Connection, scripts: ScriptDirectory) -> None:
+    def steps(heads: tuple[str, ...], _: MigrationContext) -> Iterable[RevisionStep]:
+        missing = list(scripts.iterate_revisions("head", heads, implicit_base=True))
+        return [MigrationStep.upgrade_from_script(scripts.revision_map, script) for script in reversed(missing)]
+
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "fn": steps})
+    context.run_migrations(op=Operations(context))

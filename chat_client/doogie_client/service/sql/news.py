@@ -11,6 +11,14 @@ MAX_UNREAD = 1000
 """Of one listener; what it has not read by then becomes one ``MISSED``."""
 
 
+def read_news(change: object, config_id: object) -> ConfigChanged:
+    """News as another process has written it; ``MISSED`` where that was another version of this software."""
+    try:
+        return ConfigChanged(Change(str(change)), None if config_id is None else str(config_id))
+    except ValueError:
+        return MISSED
+
+
 class Feed:
     """Passes each piece of news to all listeners, none of which can hold up another."""
 

@@ -19,10 +19,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.engine.url import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from doogie_client.service.sql.database import Database, database_errors, shown
-from doogie_client.service.sql.news import MISSED, Feed
+from doogie_client.service.sql.database import Database, closed, database_errors, shown
+from doogie_client.service.sql.news import MISSED, Feed, read_news
 from doogie_client.service.sql.peers import end
-from doogie_client.service.store import Change, ConfigChanged, StoreUnavailable
+from doogie_client.service.store import ConfigChanged, StoreUnavailable
 
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 10
@@ -121,7 +121,11 @@ class PostgresPeers:
     async def start(self) -> None:
         """Connect."""
         self._task = asyncio.create_task(self._run(), name="doogie-postgres-peers")
-        await self.listening()
+        try:
+            await self.listening()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Disconnect; locks that are held are lost."""
@@ -131,7 +135,7 @@ class PostgresPeers:
         while not self._requests.empty():
             request = self._requests.get_nowait()
             if isinstance(request, _Acquire) and not request.answer.done():
-                request.answer.set_exception(self._is_closed())
+                request.answer.set_exception(closed(self._name))
         self.feed.close()
 
     async def tell(self, connection: AsyncConnection, news: ConfigChanged) -> None:
@@ -144,6 +148,8 @@ class PostgresPeers:
 
     async def listening(self) -> None:
         """Wait for the connection."""
+        if self._closed:
+            raise closed(self._name)
         with database_errors(self._name):
             async with asyncio.timeout(self._timeout_s):
                 await self._connected.wait()
@@ -151,7 +157,7 @@ class PostgresPeers:
     async def acquire(self, name: str, on_lost: Callable[[], None]) -> bool:
         """Take the advisory lock if it is free. Raises ``StoreUnavailable``."""
         if self._closed:
-            raise self._is_closed()
+            raise closed(self._name)
         request = _Acquire(name, on_lost)
         self._requests.put_nowait(request)
         try:
@@ -251,12 +257,9 @@ class PostgresPeers:
     def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:
             change, config_id = json.loads(str(payload))
-            self.feed.publish(ConfigChanged(Change(change), config_id))
         except (ValueError, TypeError):
-            self.feed.publish(MISSED)  # not this version's: look at all
-
-    def _is_closed(self) -> StoreUnavailable:
-        return StoreUnavailable(f"{self._name}: the store is closed")
+            change, config_id = None, None
+        self.feed.publish(read_news(change, config_id))
 
     def _key(self, name: str) -> int:
         digest = hashlib.sha256(f"{self._scope}\0{name}".encode()).digest()

@@ -20,21 +20,21 @@ from sqlalchemy.engine.url import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from doogie_client.service.sql.database import WRITES, Database, shown
-from doogie_client.service.sql.news import MISSED, Feed
+from doogie_client.service.sql.database import WRITES, Database, closed, shown
+from doogie_client.service.sql.news import MISSED, Feed, read_news
 from doogie_client.service.sql.peers import end
 from doogie_client.service.sql.tables import journal
-from doogie_client.service.store import Change, ConfigChanged, StoreMisconfigured, StoreUnavailable
+from doogie_client.service.store import ConfigChanged, StoreMisconfigured, StoreUnavailable
 
 POLL_S = 0.25
 JOURNAL_ROWS = 1000
 BUSY_TIMEOUT_S = 10
 
 _PRAGMAS = (
+    f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
     "journal_mode = WAL",
     "synchronous = FULL",  # what is committed survives a power cut, not the process's end alone
     "foreign_keys = ON",
-    f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
 )
 
 log = structlog.get_logger(__name__)
@@ -89,6 +89,7 @@ class SqlitePeers:
         self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def start(self) -> None:
         """Begin to read the journal at its end."""
@@ -101,6 +102,7 @@ class SqlitePeers:
 
     async def close(self) -> None:
         """End reading; locks that are held are let go of."""
+        self._closed = True
         if self._task is not None:
             await end(self._task)
         self.feed.close()
@@ -122,6 +124,8 @@ class SqlitePeers:
 
     async def acquire(self, name: str, on_lost: Callable[[], None]) -> bool:
         """Lock its file. Two system calls on a local directory, which is why they need no thread."""
+        if self._closed:
+            raise closed(self._database.name)
         return self._lock_files.acquire(name)
 
     async def release(self, name: str) -> None:
@@ -154,7 +158,7 @@ class SqlitePeers:
             if rows and rows[0]["seq"] != self._last + 1:
                 self.feed.publish(MISSED)
             for row in rows:
-                self.feed.publish(ConfigChanged(Change(row["change"]), row["config_id"]))
+                self.feed.publish(read_news(row["change"], row["config_id"]))
                 self._last = row["seq"]
 
 

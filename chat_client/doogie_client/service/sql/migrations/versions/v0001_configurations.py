@@ -1,13 +1,13 @@
 """Configurations, the id of the key they are encrypted with, and in SQLite the journal of changes."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0001"
 down_revision = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """From nothing."""
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     op.create_table(
