@@ -19,7 +19,7 @@ from typing import cast
 import anyio
 import mcp_types as types
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.client import Client
+from mcp.client import Client, IncomingMessage
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
@@ -40,13 +40,24 @@ class McpSession(Client):
     """The SDK's ``Client`` of one attached server, which also knows how that server ended."""
 
     def __init__(self, stream: StdioStream, *, mode: str = "auto", read_timeout_s: float | None = None) -> None:
-        super().__init__(stdio_transport(stream), mode=mode, read_timeout_seconds=read_timeout_s)
+        super().__init__(
+            stdio_transport(stream), mode=mode, read_timeout_seconds=read_timeout_s, message_handler=self._hear
+        )
         self._stream = stream
+        self._ended = anyio.Event()
 
     @property
     def end(self) -> DoogieError | None:
         """How the server's stdio ended, None while it lives; tells an ``MCPError`` of the server from its death."""
         return self._stream.end
+
+    async def wait_end(self) -> None:
+        """Return once the server's stdio has ended; ``end`` says how. Until then nobody need ask it anything."""
+        await self._ended.wait()
+
+    async def _hear(self, message: IncomingMessage) -> None:
+        if isinstance(message, DoogieError):  # the transport's last one
+            self._ended.set()
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from doogie_client.service.sql import SqlConfigStore
+from tests.service.backend import Backend, running_backend
 from tests.support.postgres import PostgresCluster
 
 
@@ -38,3 +39,25 @@ async def store(database: str, key_file: Path) -> AsyncIterator[SqlConfigStore]:
     """An empty store."""
     async with await SqlConfigStore.open(database, key_file=key_file, create_key=True) as opened:
         yield opened
+
+
+@pytest.fixture
+async def sqlite_store(tmp_path: Path, key_file: Path) -> AsyncIterator[SqlConfigStore]:
+    """An empty store in a file, for tests of what does not depend on the database."""
+    url = f"sqlite:///{tmp_path}/doogie.db"
+    async with await SqlConfigStore.open(url, key_file=key_file, create_key=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def backend(engine: str, tmp_path: Path, sqlite_store: SqlConfigStore) -> AsyncIterator[Backend]:
+    """The service on SQLite."""
+    async with running_backend(tmp_path, sqlite_store) as running:
+        yield running
+
+
+@pytest.fixture
+async def any_backend(engine: str, tmp_path: Path, store: SqlConfigStore) -> AsyncIterator[Backend]:
+    """The service on both databases, one after another."""
+    async with running_backend(tmp_path, store) as running:
+        yield running

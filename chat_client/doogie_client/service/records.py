@@ -103,8 +103,21 @@ class ConfigRecord(BaseModel):
         return self.model_copy(update={"config": self.config.masked()})
 
 
+class StatusFault(BaseModel):
+    """One reason of a problem: ``loc`` says where (``args.3``, ``rules.time``), ``ask`` what an operator can do."""
+
+    loc: str
+    msg: str
+    ask: str | None = None
+
+
 class ConfigStatus(BaseModel):
-    """What ``get_config_status``, ``start_server`` and their like answer: the old fields, and the finer state."""
+    """What ``get_config_status``, ``start_server`` and their like answer: the old fields, and the finer state.
+
+    With status ``error``, ``problem`` says for programs what ``error_message`` says for people: a problem type of the
+    proxy (``policy-denied``, ``image-unavailable`` …), or ``command-refused``, ``proxy-unavailable``,
+    ``server-exited``.
+    """
 
     id: str
     name: str
@@ -112,5 +125,9 @@ class ConfigStatus(BaseModel):
     status: Status
     container_id: str | None = None
     error_message: str | None = None
-    state: ServerState | None = Field(default=None, description="as the proxy says; None when it cannot be asked")
+    state: ServerState | None = Field(
+        default=None, description="as the proxy says; None where it was not asked or could not be"
+    )
     outdated: bool = Field(default=False, description="what runs is not what is stored, or the policy has changed")
+    problem: str | None = None
+    faults: list[StatusFault] = Field(default_factory=list)

@@ -19,6 +19,9 @@ from tests.unit.client.fake_proxy import FakeProxy, join_process, problem
 
 LEGACY_SERVER = (sys.executable, str(Path(__file__).with_name("mcp_server.py")))
 REQUEST = StartRequest(image="mcp/test")
+SERVER_OF_ONE_ANSWER = (
+    f"sed -u 2q | {sys.executable} {LEGACY_SERVER[1]}"  # the probe and initialize; then its stdin ends, and so does it
+)
 
 
 @asynccontextmanager
@@ -81,6 +84,13 @@ async def test_when_the_server_dies_all_calls_fail_at_once_with_code_and_stderr(
             assert error.data == {
                 "end": "ServerExited", "exit_code": 3, "signal": None, "stderr_tail": "Traceback: boom\n",
             }  # fmt: skip
+        assert isinstance(opened.end, ServerExited)
+
+
+async def test_an_idle_session_notices_the_end_by_itself(fake: FakeProxy, client: ProxyClient) -> None:
+    async with asyncio.timeout(10), session(fake, client, "sh", "-c", SERVER_OF_ONE_ANSWER) as opened:
+        assert opened.end is None
+        await opened.wait_end()
         assert isinstance(opened.end, ServerExited)
 
 
