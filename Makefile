@@ -81,11 +81,11 @@ bench: venv ## measure a round trip through the proxy beside the engine's own at
 
 venv: .venv/ready ## make the development environment in .venv, or renew it
 
-.venv/ready: requirements-dev.lock contract/pyproject.toml proxy/pyproject.toml chat_client/pyproject.toml
+.venv/ready: requirements-dev.lock contract/pyproject.toml proxy/pyproject.toml chat_client/pyproject.toml deploy/images/pyproject.toml
 	@echo "installing the development environment into .venv (a minute or two)"
 	@$(PYTHON) -m venv --clear .venv
 	@.venv/bin/pip install -qq --no-compile --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@.venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e contract -e proxy -e chat_client
+	@.venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e contract -e proxy -e chat_client -e deploy/images
 	@touch $@
 
 mutate: venv ## mutation testing of what decides (half an hour, no engine); MODULES="spec auth" takes some
