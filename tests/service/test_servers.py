@@ -181,18 +181,18 @@ async def test_how_a_server_ended_decides_between_stopped_and_error(backend: Bac
 # ── edits ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_an_environment_that_is_cleared_is_cleared_in_the_container_too(any_backend: Backend) -> None:
+async def test_an_environment_that_is_cleared_is_cleared_in_the_container_too(backend: Backend) -> None:
     empty: dict[str, str] = {}
     for cleared in (empty, None):
-        record = await any_backend.running(f"test {cleared}", env={"GREETING": "hello"})
-        status = await any_backend.service.get_config_status(record.id)
+        record = await backend.running(f"test {cleared}", env={"GREETING": "hello"})
+        status = await backend.service.get_config_status(record.id)
         assert status is not None
         assert status.container_id is not None
         assert "GREETING=hello" in inspect(status.container_id)["Config"]["Env"]
-        updated = await any_backend.service.update_config(record.id, ConfigUpdate(env=cleared))
+        updated = await backend.service.update_config(record.id, ConfigUpdate(env=cleared))
         assert updated is not None
         assert updated.config.env == {}
-        status = await any_backend.service.start_server(record.id)
+        status = await backend.service.start_server(record.id)
         assert status is not None
         assert status.container_id is not None
         assert not [line for line in inspect(status.container_id)["Config"]["Env"] if line.startswith("GREETING")]
@@ -249,9 +249,9 @@ async def test_deleting_needs_the_version_that_was_read(backend: Backend) -> Non
 # ── the proxy is away ────────────────────────────────────────────────────────────────────────────
 
 
-async def test_while_the_proxy_is_away_every_answer_says_so_and_nothing_is_lost(any_backend: Backend) -> None:
-    record = await any_backend.running(env={"GREETING": "hello"})
-    async with without_proxy(any_backend) as service:
+async def test_while_the_proxy_is_away_every_answer_says_so_and_nothing_is_lost(backend: Backend) -> None:
+    record = await backend.running(env={"GREETING": "hello"})
+    async with without_proxy(backend) as service:
         for call in (service.get_config_status, service.start_server, service.stop_server, service.restart_server):
             status = await call(record.id)
             assert outcome(status) == AWAY
@@ -274,11 +274,11 @@ async def test_while_the_proxy_is_away_every_answer_says_so_and_nothing_is_lost(
             await service.call_tool(record.id, "where", {})
         with pytest.raises(ProxyUnavailable):
             await service.get_logs(record.id)
-    kept = await stored(any_backend, record)
+    kept = await stored(backend, record)
     assert (kept.config, kept.status) == (record.config, Status.ERROR)
-    assert outcome(await any_backend.service.get_config_status(record.id)) == RUNNING
-    assert await any_backend.text(record, "text", text="alive") == "alive"
-    assert await any_backend.service.delete_config(record.id)
+    assert outcome(await backend.service.get_config_status(record.id)) == RUNNING
+    assert await backend.text(record, "text", text="alive") == "alive"
+    assert await backend.service.delete_config(record.id)
 
 
 # ── start-up ─────────────────────────────────────────────────────────────────────────────────────

@@ -95,6 +95,7 @@ async def test_when_the_process_with_the_session_dies_its_calls_may_have_run_and
     assert "hang" not in json.loads(await others[1].text(record.id, "calls")), "nothing was called again"
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 async def test_whatever_one_process_does_to_a_server_the_session_of_another_follows(processes: Processes) -> None:
     backend, (owner, other, third, _) = processes
     record = await backend.running()

@@ -42,7 +42,7 @@ from doogie_contract.models import ServerState, ServerStatus
 
 T = TypeVar("T")
 
-TAKEOVER_TIMEOUT_S = 3.0
+TAKEOVER_TIMEOUT_S = 2.0
 """How long a session's lock may be held by a process that does not answer, as one does that has just died."""
 DETACH_TIMEOUT_S = 2.0
 """How long the proxy may take to notice that a process that was attached has died."""
