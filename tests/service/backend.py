@@ -87,7 +87,12 @@ class Backend:
 
 @asynccontextmanager
 async def service_of(
-    client: ProxyClient, store: SqlConfigStore, run_dir: Path, *, session_timeout_s: float = 20
+    client: ProxyClient,
+    store: SqlConfigStore,
+    run_dir: Path,
+    *,
+    session_timeout_s: float = 20,
+    renew_interval_s: float = 30,
 ) -> AsyncIterator[MCPConfigService]:
     """A service with time-outs for tests."""
     async with MCPConfigService(
@@ -98,6 +103,7 @@ async def service_of(
         call_timeout_s=20,
         session_timeout_s=session_timeout_s,
         concurrent_starts=2,
+        renew_interval_s=renew_interval_s,
     ) as service:
         yield service
 

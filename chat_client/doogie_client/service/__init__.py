@@ -27,6 +27,8 @@ The way of a start, a stop, an edit:
     lifecycle       translate the command, ask the proxy, keep what was seen in the configuration
       status        what the proxy said, in the old front end's three words and in finer ones
 
+renewal     keeps servers that nobody calls from being ended by the proxy's lease, while the service is there
+
 store       ``ConfigStore``, what this needs of a database; ``sql`` is the one that is shipped
 records     configurations and what is told about their servers
 errors      what is raised, beside the errors of the store, the proxy and the translation

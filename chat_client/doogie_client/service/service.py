@@ -21,6 +21,7 @@ from doogie_client.service.errors import ConfigDisabled, UnknownTool
 from doogie_client.service.lifecycle import Lifecycle
 from doogie_client.service.operations import Operations
 from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, NewConfig
+from doogie_client.service.renewal import keep_renewing
 from doogie_client.service.run_dir import RunDir
 from doogie_client.service.session import ToolResult
 from doogie_client.service.sessions import Sessions
@@ -57,6 +58,7 @@ class MCPConfigService:
         call_timeout_s: for a tool to answer, where a call says nothing.
         session_timeout_s: for a server to answer the MCP handshake.
         concurrent_starts: servers started at the same time by ``start_all_enabled``.
+        renew_interval_s: between two renewals of servers that nobody calls; less than any rule's ``detached_ttl_s``.
 
     Raises:
         ValueError, OSError: ``run_dir`` cannot be used; the message says why.
@@ -74,9 +76,11 @@ class MCPConfigService:
         call_timeout_s: float = 60,
         session_timeout_s: float = 30,
         concurrent_starts: int = 4,
+        renew_interval_s: float = 30,
     ) -> None:
         self._store = store
         self._proxy = proxy
+        self._renew_interval_s = renew_interval_s
         self._call_timeout_s = call_timeout_s
         self._concurrent_starts = concurrent_starts
         self._run_dir = RunDir(run_dir)
@@ -101,6 +105,8 @@ class MCPConfigService:
             await stack.enter_async_context(Siblings(self._run_dir.socket, self._sessions.of))
             following = self._operations.spawn("follow changes", self._follow_changes)
             stack.callback(following.cancel)
+            renewing = self._operations.spawn("renew leases", self._keep_renewing)
+            stack.callback(renewing.cancel)
             await stack.enter_async_context(self._sessions)
             self._stack = stack.pop_all()
         return self
@@ -110,6 +116,9 @@ class MCPConfigService:
     ) -> None:
         """Close the sessions and carry on to their end the operations that are under way; the servers run on."""
         await self._stack.aclose()
+
+    async def _keep_renewing(self) -> None:
+        await keep_renewing(self._store, self._proxy, self._renew_interval_s)
 
     # ── configurations ───────────────────────────────────────────────────────────────────────────
 

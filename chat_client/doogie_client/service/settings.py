@@ -45,3 +45,9 @@ class ServiceSettings(BaseSettings):
     )
     session_timeout_s: float = Field(default=30, gt=0, le=600, description="for a server to answer the MCP handshake")
     concurrent_starts: int = Field(default=4, ge=1, le=64, description="servers started at the same time at start-up")
+    renew_interval_s: float = Field(
+        default=30,
+        gt=0,
+        le=3600,
+        description="between two renewals of servers that nobody calls; less than any rule's `detached_ttl_s`",
+    )
