@@ -2,7 +2,8 @@
 # Makes this machine able to run `make demo` or `make test`. Changes nothing where everything is there.
 #
 #   bootstrap.sh demo    an engine that answers, Compose, Buildx, base images to build from
-#   bootstrap.sh test    the same, a Python with venv, systemd-analyze, and the newest engine and gVisor for the tests
+#   bootstrap.sh test    the same, a Python with venv, systemd-analyze, PostgreSQL's programs, and the newest engine and
+#                        gVisor for the tests
 #
 # It says what is missing and what it will install before it does. BOOTSTRAP=0 forbids installing: it then lists what
 # is missing, and fails. What it finds out about base images and the build's network goes to .env, which Compose
@@ -44,6 +45,16 @@ python_is_usable() {
   "${PYTHON:-python3}" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
+# The tests start servers of their own; no server has to run. They look in the same places: tests/support/postgres.py.
+postgresql_is_there() {
+  local initdb version
+  for initdb in $(command -v initdb) /usr/lib/postgresql/*/bin/initdb; do
+    version=$("$initdb" --version 2>/dev/null | sed -n 's/.* \([0-9]*\)\..*/\1/p')
+    if [ "${version:-0}" -ge 14 ]; then return; fi
+  done
+  return 1
+}
+
 missing_parts() {
   engine_answers || echo engine
   compose_is_recent || echo compose
@@ -51,6 +62,7 @@ missing_parts() {
   if [ "$goal" = test ]; then
     python_is_usable || echo python
     command -v systemd-analyze >/dev/null || echo systemd
+    postgresql_is_there || echo postgresql
     newest_engine_is_there || echo newest-engine
     gvisor_is_there || echo gvisor
   fi
@@ -63,6 +75,7 @@ describe() {
     buildx) echo "Docker Buildx: builds the images" ;;
     python) echo "Python 3.11 or newer with venv: runs the tests" ;;
     systemd) echo "systemd-analyze: checks the proxy's unit (nothing of systemd has to run)" ;;
+    postgresql) echo "the programs of PostgreSQL 14 or newer: tests start servers of their own" ;;
     newest-engine) echo "the newest engine in $newest_engine: some tests start it beside this machine's" ;;
     gvisor) echo "gVisor in $gvisor: some tests run containers in it" ;;
   esac

@@ -41,10 +41,20 @@ install_parts() {
       buildx) install_plugin docker-buildx docker-buildx-plugin docker-buildx ;;
       python) install_packages python3-venv ;;
       systemd) install_packages systemd ;;
+      postgresql) install_postgresql ;;
       newest-engine) install_newest_engine ;;
       gvisor) install_gvisor ;;
     esac
   done
+}
+
+# The programs alone: the package would also make a database cluster and start it on port 5432.
+install_postgresql() {
+  local settings=/etc/postgresql-common/createcluster.d
+  as_root mkdir -p "$settings"
+  echo 'create_main_cluster = false' | as_root tee "$settings/doogie.conf" >/dev/null
+  install_packages postgresql
+  as_root rm "$settings/doogie.conf"
 }
 
 install_engine() {

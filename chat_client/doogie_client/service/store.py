@@ -1,6 +1,18 @@
-"""``ConfigStore``: what the service needs of a database. ``SqlConfigStore`` is the one that is shipped."""
+"""``ConfigStore``: what the service needs of a database. ``service.sql`` has the one that is shipped, for SQL.
 
-from collections.abc import AsyncIterator
+StoreError
+├── ConfigNotFound
+├── NameTaken
+├── VersionConflict
+├── MaskedValue           a value is MASK, and nothing is stored that it could stand for
+├── StoreUnavailable      connection, time-out, disk: what is tried again later may work
+│   └── LockLost          a lock was lost while it was held
+└── StoreMisconfigured    what an operator must mend: URL, key file, version of the schema
+    ├── SchemaTooNew
+    └── SecretsUnreadable
+"""
+
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +23,7 @@ from doogie_client.service.records import ConfigRecord, ConfigUpdate, NewConfig,
 
 
 class StoreError(DoogieError):
-    """Base of what a store raises on purpose."""
+    """Base of what a store raises on purpose. No message holds a value of an environment."""
 
 
 class ConfigNotFound(StoreError):  # noqa: N818 - the tree's names say what happened, without "Error"
@@ -19,15 +31,38 @@ class ConfigNotFound(StoreError):  # noqa: N818 - the tree's names say what happ
 
 
 class NameTaken(StoreError):  # noqa: N818 - as above
-    """Another configuration has this name."""
+    """Another configuration has this name, or one that differs from it in case alone."""
 
 
 class VersionConflict(StoreError):  # noqa: N818 - as above
     """The configuration was edited meanwhile: read it again."""
 
 
+class MaskedValue(StoreError, ValueError):  # noqa: N818 - as above
+    """A variable was given as ``MASK``, "what is stored", but nothing is stored for it: send the value itself."""
+
+
 class StoreUnavailable(StoreError):  # noqa: N818 - as above
-    """The database cannot be reached, or did not answer in time."""
+    """The database cannot be reached, or did not answer in time.
+
+    It is not known whether a change that was under way took effect; if it did, it did as a whole.
+    """
+
+
+class LockLost(StoreUnavailable):
+    """The connection that held the lock was lost, so another process may hold it now."""
+
+
+class StoreMisconfigured(StoreError):  # noqa: N818 - as above
+    """What only an operator can mend: the database's URL, the key file, the database itself."""
+
+
+class SchemaTooNew(StoreMisconfigured):
+    """The database was migrated by a newer version of this software; this one does not touch it."""
+
+
+class SecretsUnreadable(StoreMisconfigured):
+    """A configuration's values cannot be decrypted: their key is not in the key file, or they were altered."""
 
 
 class Change(StrEnum):
@@ -48,10 +83,14 @@ class ConfigChanged:
 
 
 class ConfigStore(Protocol):
-    """Stored configurations. Every call is atomic and durable when it returns; all raise ``StoreUnavailable``."""
+    """Stored configurations. Every call is atomic and durable when it returns; all raise ``StoreUnavailable``.
+
+    A call that is cancelled may have taken effect, as a whole, or not. Names are compared without regard to case, in
+    the order as well.
+    """
 
     async def create(self, new: NewConfig, user_id: str) -> ConfigRecord:
-        """Store a configuration, with an id and a ``server_name`` of its own. Raises ``NameTaken``."""
+        """Store a configuration, with an id and a ``server_name`` of its own. Raises ``NameTaken``, ``MaskedValue``."""
         ...
 
     async def get(self, config_id: str) -> ConfigRecord | None:
@@ -71,7 +110,10 @@ class ConfigStore(Protocol):
         ...
 
     async def update(self, config_id: str, update: ConfigUpdate, *, version: int | None = None) -> ConfigRecord:
-        """Change what ``update`` sets. Raises ``ConfigNotFound``, ``NameTaken``, ``VersionConflict``."""
+        """Change what ``update`` sets. One that changes nothing is no edit: ``version`` stays.
+
+        Raises ``ConfigNotFound``, ``NameTaken``, ``VersionConflict``, ``MaskedValue``.
+        """
         ...
 
     async def delete(self, config_id: str, *, version: int | None = None) -> bool:
@@ -81,16 +123,27 @@ class ConfigStore(Protocol):
     async def set_status(
         self, config_id: str, status: Status, *, container_id: str | None, error_message: str | None
     ) -> None:
-        """Note what was seen of the server; not an edit, so neither ``version`` nor ``updated_at`` change."""
+        """Note what was seen of the server; not an edit, so neither ``version`` nor ``updated_at`` change.
+
+        Nothing happens where there is no such configuration (any more), or where it says so already. Of a message the
+        first 4,000 characters are kept.
+        """
         ...
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[ConfigChanged]]:
-        """The news of all processes from entering on, without end."""
+        """The news of all processes, this one's too, from entering on; it ends when the store is closed.
+
+        What happened just before may be among it.
+        """
         ...
 
-    def lock(self, name: str, *, wait: bool = True) -> AbstractAsyncContextManager[bool]:
-        """Hold ``name`` for one process at a time, over all of them; False, not held, where ``wait`` is False.
+    def lock(
+        self, name: str, *, wait: bool = True, on_lost: Callable[[], None] | None = None
+    ) -> AbstractAsyncContextManager[bool]:
+        """Hold ``name`` for one task of one process at a time; False, not held, where ``wait`` is False.
 
-        It is let go when its holder dies.
+        It is let go when its holder dies. When it is lost while it is held (the connection to the database broke),
+        ``on_lost`` is called; without one, the task that entered is cancelled in the body and ``LockLost`` raised from
+        the ``async with``, as ``asyncio.timeout`` does.
         """
         ...

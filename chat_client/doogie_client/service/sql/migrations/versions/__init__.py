@@ -1,0 +1,1 @@
+"""One module for each version of the schema: ``revision``, ``down_revision`` and ``upgrade(op)``."""
