@@ -1,8 +1,10 @@
 """``docker run``'s options for files and variables become what a configuration has for them. Pure.
 
--v /srv/docs:/docs       a mount of the rule, named in the configuration; the option is left out
--e TOKEN                 without a value beside it: the variable is asked for
--e TOKEN=${input:x}      a variable of the environment, where values are encrypted and masked; -e TOKEN stays
+    -v /srv/docs:/docs       a mount of the rule, named in the configuration; the option is left out
+    -e TOKEN                 without a value beside it: the variable is asked for
+    -e TOKEN=${input:x}      a variable of the environment, where values are encrypted and masked; -e TOKEN stays
+
+Where the options end and the image begins, ``commands`` has found out.
 """
 
 import re
@@ -31,9 +33,9 @@ def take_container_options(draft: Draft, reading: Reading, mounts: Mounts) -> No
             draft.want(assignment.name, draft.place(assignment.loc))
         elif assignment.value is not None and assignment.name not in draft.env:
             _take_variable(draft, assignment)
-    volumes = [fault for fault in reading.faults if fault.kind is FaultKind.POLICY and mounts_of(fault)]
-    for fault in volumes:
-        _take_volume(draft, fault, mounts)
+    for fault in reading.faults:
+        if fault.kind is FaultKind.POLICY and not mounts.too_many:
+            _take_volume(draft, fault, mounts)
     draft.words = [word for word in draft.words if word is not _TAKEN]
 
 
@@ -46,12 +48,17 @@ def _take_variable(draft: Draft, given: Assignment) -> None:
             value = draft.words[at].template.without(f"{prefix}=") if at < len(draft.words) else None
             if value is not None and value.asks:
                 draft.env[given.name] = draft.fill(value, given.name, draft.words[at].loc)
-                draft.words[at] = draft.fill(Template.literal(prefix), "", draft.words[at].loc)
+                left = draft.fill(Template.literal(prefix), "", draft.words[at].loc)
+                before_program = at == index and not before  # NAME=value docker run …
+                draft.words[at] = _TAKEN if before_program else left
                 return
 
 
 def _take_volume(draft: Draft, fault: Fault, mounts: Mounts) -> None:
     """Turn a volume into a mount; its words are left out once all are taken, so that places stay what they are."""
+    wanted = _mounts_of(fault)
+    if not wanted:
+        return
     index = draft.index(fault.loc)
     option = draft.words[index]
     if follows := _VALUE_FOLLOWS.fullmatch(option.shown):
@@ -64,7 +71,7 @@ def _take_volume(draft: Draft, fault: Fault, mounts: Mounts) -> None:
         draft.words[index] = _TAKEN
     else:
         return
-    for name, spec in mounts_of(fault).items():
+    for name, spec in wanted.items():
         target, host = str(spec.get("target")), spec.get("host")
         if isinstance(host, str) and is_elsewhere(host):
             spec = {**spec, "host": f"{MOUNT_ROOT}/{name}"}
@@ -72,7 +79,8 @@ def _take_volume(draft: Draft, fault: Fault, mounts: Mounts) -> None:
         mounts.add(name, named["source"] if named else value.partition(f":{target}")[0], target, spec, option.loc)
 
 
-def mounts_of(fault: Fault) -> dict[str, dict[str, JsonValue]]:
+def _mounts_of(fault: Fault) -> dict[str, dict[str, JsonValue]]:
     """The mounts that a fault says to ask the operator for."""
-    mounts = policy_line(fault.ask).get("mounts") if fault.ask is not None else None
+    asked = fault.ask is not None and fault.ask.startswith("mounts:")
+    mounts = policy_line(fault.ask or "").get("mounts") if asked else None
     return {name: spec for name, spec in mounts.items() if isinstance(spec, dict)} if isinstance(mounts, dict) else {}

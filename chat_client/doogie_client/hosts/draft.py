@@ -13,13 +13,12 @@ from doogie_client.hosts.entry import HostEntry, Reason, ReasonKind, Word
 from doogie_client.hosts.envfile import read_env_file
 from doogie_client.hosts.jsonc import DocumentError, below
 from doogie_client.hosts.paths import is_path
-from doogie_client.hosts.placeholders import is_secret_name
+from doogie_client.hosts.placeholders import is_secret_name, split_named
 from doogie_client.hosts.template import Input, Template, stand_in
 from doogie_contract.models import MAX_ENV_VALUE_CHARS
 
 MAX_VALUES = 100
 
-_NAMED = re.compile(r"(?P<name>(?:--?)?[A-Za-z_][A-Za-z0-9_.-]*)=", re.ASCII)
 _USER_INFO = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 _TEXT = re.compile(rf"[^\x00\ud800-\udfff]{{0,{MAX_ENV_VALUE_CHARS}}}")
 
@@ -66,6 +65,8 @@ class Draft:
         """Ids of inputs that something needs and that have no value, in the order in which they were needed."""
         self._given = answers
         self._values: dict[str, Sequence[str]] = {}
+        self._first: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
         for known in entry.inputs.values():
             self._take(known)
         self.env = self._environment()
@@ -90,6 +91,11 @@ class Draft:
             return self.words[self.index(loc)].loc
         return below(self.entry.loc, loc)
 
+    def hides(self, text: Text) -> bool:
+        """Whether something in what may be shown of a text stands for what is secret or missing."""
+        asked = (ask.id for ask in text.template.asks)
+        return MASK in text.shown or any(self.inputs[name].secret or name in self.missing for name in asked)
+
     def refuse(self, kind: ReasonKind, loc: str, msg: str, ask: str | None = None) -> None:
         """Take down a reason and go on: all of them are told at once."""
         self.reasons.append(Reason(kind, loc, msg, ask))
@@ -103,21 +109,20 @@ class Draft:
 
     def fill(self, template: Template, name: str, loc: str) -> Text:
         """The text with what was given; what was not is missing. ``name``: whose value it is."""
-        self.missing |= dict.fromkeys(
-            lacking for lacking in self._lacking(template) if lacking not in self._given.values
-        )
+        self.missing.update((lacking, None) for lacking in self._lacking(template) if lacking not in self._given.values)
         for ask in template.asks:
             if ask.default is not None and ask.id not in self._values:
                 self._tell_default(ask.id, ask.default)
-        values = {name: values[0] for name, values in self._values.items()}
-        shown = {name: value for name, value in values.items() if not self.inputs[name].secret}
-        return Text(template.fill(values), _masked(template.fill(shown), name, template), template, loc)
+        shown = _masked(template.fill(self._shown), name, template)
+        return Text(template.fill(self._first), shown, template, loc)
 
     def use_secret(self, variable: str, input_id: str) -> None:
         """Let the rule set a variable, in the place of a value for an input."""
-        self.secrets[self._given.secrets[input_id]] = variable
+        secret = self._given.secrets[input_id]
+        if self.secrets.setdefault(secret, variable) != variable:
+            msg = f"the secret {secret!r} sets one variable, {self.secrets[secret]}; give the value of this one"
+            self.refuse(ReasonKind.INPUT, self.env[variable].loc, msg)
         del self.env[variable]
-        self.missing.pop(input_id, None)
 
     def secret_of(self, template: Template) -> str | None:
         """The input that is all of a text and that a secret of the rule is to stand for."""
@@ -130,7 +135,7 @@ class Draft:
         given = self._given.values.get(known.id)
         if given is None:
             if known.default is not None and known.id not in self._given.secrets:
-                self._values[known.id] = (known.default,)
+                self._keep(known, (known.default,))
                 self._tell_default(known.id, known.default)
             return
         values = (given,) if isinstance(given, str) else tuple(given)
@@ -144,9 +149,15 @@ class Draft:
         elif known.choices and not set(values) <= set(known.choices):
             fault = f"must be one of {', '.join(known.choices)}"
         else:
-            self._values[known.id] = values
+            self._keep(known, values)
             return
         self.refuse(ReasonKind.INPUT, f"values.{known.id}", fault)
+
+    def _keep(self, known: Input, values: Sequence[str]) -> None:
+        self._values[known.id] = values
+        self._first[known.id] = values[0]
+        if not known.secret:
+            self._shown[known.id] = values[0]
 
     def _tell_default(self, input_id: str, default: str) -> None:
         known = self.inputs[input_id]
@@ -198,15 +209,15 @@ class Draft:
         yield template
 
     def _lacking(self, template: Template) -> list[str]:
-        return [ask.id for ask in template.asks if ask.id not in self._values and ask.default is None]
+        known = (self._values, self._given.secrets)
+        return [ask.id for ask in template.asks if ask.default is None and not any(ask.id in given for given in known)]
 
 
 def _masked(shown: str, name: str, template: Template) -> str:
     """``shown`` without what the document itself has in the place of a secret."""
     if _USER_INFO.search(shown):
         return MASK
-    named = _NAMED.match(shown)
-    prefix, value = (named[0], shown[named.end() :]) if named else ("", shown)
-    if template.asks or not value or is_path(value) or not is_secret_name(named["name"] if named else name):
+    prefix, value = split_named(shown)
+    if template.asks or not value or is_path(value) or not is_secret_name(prefix or name):
         return shown
     return f"{prefix}{MASK}"

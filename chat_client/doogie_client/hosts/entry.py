@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import JsonValue
 
-from doogie_client.hosts.placeholders import is_secret_name, read
+from doogie_client.hosts.placeholders import is_secret_name, read, split_named
 from doogie_client.hosts.template import Input, Template
 
 
@@ -132,7 +132,7 @@ Alternatives = tuple[HostEntry, ...]
 def with_inputs(entry: HostEntry, declared: Mapping[str, Input]) -> HostEntry:
     """The entry with all that it asks for in ``inputs``: as declared, or by its name alone."""
     inputs: dict[str, Input] = {}
-    places = [(word.text, _option(word.text) or word.name) for word in entry.words]
+    places = [(word.text, split_named(word.text.fill({}))[0] or word.name) for word in entry.words]
     places += [(variable.text, name) for name, variable in entry.env.items()]
     for template, name in places:
         for ask in template.asks:
@@ -151,9 +151,3 @@ def remote_server(url: JsonValue, loc: str) -> Reason:
     where = f" at {address[1]}://{address[2].rpartition('@')[2]}" if address else ""
     msg = f"a remote server{where}: it runs elsewhere, so there is nothing to start; give the chat application its URL"
     return Reason(ReasonKind.REMOTE, loc, msg)
-
-
-def _option(template: Template) -> str:
-    """The ``--name`` or ``NAME`` of ``--name=value`` and ``NAME=value``; empty where there is none."""
-    first = template.pieces[0] if template.pieces else ""
-    return first.partition("=")[0] if isinstance(first, str) and "=" in first else ""

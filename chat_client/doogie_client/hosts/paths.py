@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from doogie_contract.models import MAX_NAMED
+
 MOUNT_ROOT = "/srv/mcp"
 """Where suggested directories of the host are; the operator may choose others."""
 TARGET_ROOT = "/data"
 """Where they are in the container."""
 MAX_NAME_CHARS = 48
 
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\", re.ASCII)
 _ELSEWHERE = re.compile(
-    r"[A-Za-z]:[\\/]|\\\\|~(?:[\\/]|\Z)|\.\.?(?:[\\/]|\Z)|\$(?:HOME|PWD)\b|\$\(pwd\)|`pwd`|%[A-Za-z]+%"
+    _WINDOWS.pattern + r"|~(?:[\\/]|\Z)|\.\.?(?:[\\/]|\Z)|\$(?:HOME|PWD)\b|\$\(pwd\)|`pwd`|%[A-Za-z]+%"
     r"|\$\{(?:env:)?(?:workspaceFolder|workspaceRoot|fileWorkspaceFolder|userHome|cwd|HOME|PWD|USERPROFILE|CLAUDE_)"
     r"|/?(?i:path[/_-]to|absolute[/_-]path|full[/_-]path)\b"
     r"|/(?:Users|home|root|Volumes|Applications|mnt/[a-z])(?:/|\Z)|/<|/your[-_/]",
@@ -31,6 +34,11 @@ _FILE = re.compile(r"[^.].*\.[A-Za-z0-9]{1,8}")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_.-]+", re.ASCII)
 _HOME = re.compile(r"~|\$HOME|%(?:USERPROFILE|HOMEPATH)%|\$\{(?:env:)?(?:HOME|userHome|USERPROFILE)\}")
 _HERE = re.compile(r"\.\.?|\$\{[^}]*\}|\$[A-Za-z]+|\$\(pwd\)|`pwd`|%[A-Za-z]+%")
+
+
+def is_windows_path(text: str) -> bool:
+    """Whether a text begins with a drive or a share of Windows."""
+    return _WINDOWS.match(text) is not None
 
 
 def is_elsewhere(text: str) -> bool:
@@ -76,6 +84,11 @@ class Mounts:
     taken: set[str] = field(default_factory=set)
     found: list[Mount] = field(default_factory=list)
 
+    @property
+    def too_many(self) -> bool:
+        """Whether there are more than a request can have, so that it is refused whatever else is found."""
+        return len(self.found) > MAX_NAMED
+
     def add(self, name: str, source: str, target: str, spec: Mapping[str, JsonValue], loc: str) -> Mount:
         """A further mount, under this name or, where that is taken, one like it."""
         free = next(candidate for candidate in _numbered(name) if candidate not in self.taken)
@@ -87,13 +100,13 @@ class Mounts:
     def inside(self, text: str, loc: str) -> str | None:
         """The path in the container for a path, or for a list of paths; None where a text is neither."""
         for separator in (",", ";", ":"):
-            parts = [part.strip() for part in text.split(separator)]
+            parts = [part.strip() for part in text.split(separator, maxsplit=MAX_NAMED)]
             if len(parts) > 1 and all(self._is_away(part) for part in parts):
                 return separator.join(self._inside(part, loc) for part in parts)
         return self._inside(text, loc) if self._is_away(text) else None
 
     def _is_away(self, text: str) -> bool:
-        if any(text == mount.target or text.startswith(f"{mount.target}/") for mount in self.found):
+        if self.too_many or any(text == mount.target or text.startswith(f"{mount.target}/") for mount in self.found):
             return False
         if is_elsewhere(text):
             return True
@@ -105,13 +118,13 @@ class Mounts:
         source = path.removesuffix(file).rstrip("\\/") or "/"
         mount = next((known for known in self.found if known.source == source), None)
         if mount is None:
-            name = next(free for free in _numbered(mount_name(parts)) if free not in self.taken)
+            name = next(free for free in _numbered(_mount_name(parts)) if free not in self.taken)
             target = f"{TARGET_ROOT}/{name}"
             mount = self.add(name, source, target, {"host": f"{MOUNT_ROOT}/{name}", "target": target}, loc)
         return f"{mount.target}/{file}" if file else mount.target
 
 
-def mount_name(parts: Sequence[str]) -> str:
+def _mount_name(parts: Sequence[str]) -> str:
     """A name for the mount of a path: after the last of its parts that gives one."""
     return next((name for part in reversed(parts) if (name := _name(part))), "data")
 

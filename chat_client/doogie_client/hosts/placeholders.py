@@ -19,7 +19,7 @@ from doogie_client.hosts.template import Ask, Laptop, Piece, Template
 
 MAX_ID_CHARS = 100
 
-_NAMED = re.compile(r"(?:--?)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)=", re.ASCII)
+_NAMED = re.compile(r"(?:--?)?[A-Za-z_][A-Za-z0-9_.-]*=", re.ASCII)
 _REFERENCE = re.compile(rf"\$\{{(?P<body>[^${{}}]{{1,{MAX_ID_CHARS * 10}}})\}}")
 _VARIABLE = re.compile(r"(?:env:)?(?P<id>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.ASCII | re.DOTALL)
 _BARE = re.compile(r"\$(?P<id>[A-Z_][A-Z0-9_]*)", re.ASCII)
@@ -50,9 +50,8 @@ def read(text: str, name: str = "") -> Template:
         name: of the variable or option whose value it is; empty: of none. ``--name=value`` and ``NAME=value`` have
             their own.
     """
-    named = _NAMED.match(text)
-    prefix, value = (named[0], text[named.end() :]) if named else ("", text)
-    name = named["name"] if named else name
+    prefix, value = split_named(text)
+    name = prefix.removesuffix("=") or name
     if bare := _BARE.fullmatch(value):
         return Template((*Template.literal(prefix).pieces, Ask(bare["id"])))
     if blank := _BLANK.fullmatch(value) or _ELLIPSIS.fullmatch(value):
@@ -65,6 +64,12 @@ def read(text: str, name: str = "") -> Template:
         end = reference.end()
     pieces += _literal(text[end:], blanks=blanks)
     return Template(tuple(pieces))
+
+
+def split_named(text: str) -> tuple[str, str]:
+    """``--name=`` or ``NAME=``, and what follows; the former is empty where a text has none."""
+    named = _NAMED.match(text)
+    return (named[0], text[named.end() :]) if named else ("", text)
 
 
 def is_secret_name(name: str) -> bool:

@@ -11,7 +11,7 @@ saved must then translate alike: no value changes what the command is.
 
 import re
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -23,17 +23,16 @@ from doogie_client.commands.program import read
 from doogie_client.commands.reading import Reading
 from doogie_client.hosts.container_options import take_container_options
 from doogie_client.hosts.draft import Answers, Draft, Text
-from doogie_client.hosts.entry import Alternatives, HostEntry, Reason, ReasonKind
+from doogie_client.hosts.entry import HostEntry, Reason, ReasonKind
 from doogie_client.hosts.jsonc import below
-from doogie_client.hosts.paths import Mounts
+from doogie_client.hosts.paths import Mounts, is_windows_path
+from doogie_client.hosts.placeholders import split_named
 from doogie_client.hosts.rule import RuleRequest, flow
 from doogie_client.hosts.template import Input
 from doogie_contract.models import StartRequest
 
 _OPERATORS = frozenset({ReasonKind.POLICY, ReasonKind.UNMAPPED, ReasonKind.MOUNT, ReasonKind.DENIED})
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9_.-]+", re.ASCII)
-_OPTION = re.compile(r"(?:--?)?[A-Za-z_][A-Za-z0-9_.-]*=", re.ASCII)
-_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\", re.ASCII)
 
 
 class Verdict(IntEnum):
@@ -93,18 +92,20 @@ class Plan:
         return verdict(self.reasons)
 
 
-def plan(
-    alternatives: Alternatives, answers: Answers, catalogue: Catalogue, *, granted: Collection[str] | None = ()
-) -> Plan:
-    """What would become of a server: of the first of its ways that can be saved, or else of the most hopeful one.
+def plan(entry: HostEntry, answers: Answers, catalogue: Catalogue, *, granted: Collection[str] | None = ()) -> Plan:
+    """What would become of an entry.
 
     Args:
-        alternatives: as read.
+        entry: as read.
         answers: values and secrets.
         catalogue: which image a package is.
         granted: names of mounts that the policy offers; None: whoever asks the proxy will know.
     """
-    plans = [_Planning(entry, answers, catalogue, granted).plan() for entry in alternatives]
+    return _Planning(entry, answers, catalogue, granted).plan()
+
+
+def best_of(plans: Sequence[Plan]) -> Plan:
+    """Of the ways to run one server, the first that can be saved, or else the most hopeful one."""
     best = min(plans, key=lambda made: made.verdict)
     others = [made.entry.loc for made in plans if made is not best]
     if not others:
@@ -141,7 +142,7 @@ class _Planning:
         translation = self._translation(shown, reading) if shown is not None and reading is not None else None
         self._tell_mounts()
         self._tell_misplaced_secrets()
-        self._tell_missing()
+        inputs = self._inputs()
         request = self._request(translation) if translation is not None and not draft.reasons else None
         return Plan(
             entry=self._entry,
@@ -153,7 +154,7 @@ class _Planning:
             rule=self._rule(reading, translation) if reading is not None else None,
             reasons=tuple(dict.fromkeys(draft.reasons)),
             notes=tuple(dict.fromkeys([*draft.notes, *(translation.notes if translation is not None else ())])),
-            inputs=tuple(self._needed(known) for known in draft.inputs.values()),
+            inputs=inputs,
         )
 
     def _reading(self) -> Reading | None:
@@ -164,7 +165,7 @@ class _Planning:
         if not self._entry.exact:
             take_container_options(self._draft, read(command), self._mounts)
         for name, text in [*self._draft.env.items()]:
-            if self._answers.secrets and (input_id := self._draft.secret_of(text.template)) is not None:
+            if (input_id := self._draft.secret_of(text.template)) is not None:
                 self._draft.use_secret(name, input_id)
         reading = read(self._command(real=False) or command)
         if self._entry.exact:
@@ -172,18 +173,23 @@ class _Planning:
         self._mounts.native = reading.package is not None
         for word in reading.args:
             at = self._draft.index(word.loc)
-            self._draft.words[at] = self._inside(self._draft.words[at])
+            whole = self._draft.words[at]
+            inside = self._inside(replace(whole, shown=word.text))
+            if whole.shown == word.text:
+                self._draft.words[at] = inside
+            elif inside.shown != word.text:
+                msg = "a path in a line that is one argument; write each word of the command by itself"
+                self._draft.refuse(ReasonKind.MALFORMED, whole.loc, msg)
         for name, text in self._draft.env.items():
             self._draft.env[name] = self._inside(text)
-        return reading
+        return read(self._command(real=False) or command)
 
     def _inside(self, text: Text) -> Text:
         """The text with paths as they are in the container; one that is secret stays as it is."""
-        if any(hidden in text.shown for hidden in self._draft.hidden):
+        if self._draft.hides(text):
             return text
-        option = _OPTION.match(text.shown)
-        prefix = option[0] if option else ""
-        inside = self._mounts.inside(text.shown[len(prefix) :], text.loc)
+        prefix, value = split_named(text.shown)
+        inside = self._mounts.inside(value, text.loc)
         return text if inside is None else replace(text, real=prefix + inside, shown=prefix + inside)
 
     def _command(self, *, real: bool) -> ServerCommand | None:
@@ -196,7 +202,7 @@ class _Planning:
             return None
         try:
             return ServerCommand(
-                command=first if self._entry.exact or _WINDOWS_PATH.match(first) else shlex.quote(first),
+                command=first if self._entry.exact or is_windows_path(first) else shlex.quote(first),
                 args=rest,
                 env={name: text.real if real else text.shown for name, text in draft.env.items()},
                 secrets=[*dict.fromkeys([*self._entry.secrets, *draft.secrets])],
@@ -245,39 +251,38 @@ class _Planning:
                 )
 
     def _tell_misplaced_secrets(self) -> None:
-        for text in self._texts():
+        for text in [*self._draft.words, *self._draft.env.values()]:
             for ask in text.template.asks:
                 if ask.id in self._answers.secrets:
                     msg = "a secret of the rule can only be all of a variable's value; give the value itself"
                     self._draft.refuse(ReasonKind.INPUT, text.loc, f"{ask.id}: {msg}")
 
-    def _tell_missing(self) -> None:
-        if verdict(self._draft.reasons) is Verdict.REFUSED:
-            return
-        for name in self._draft.missing:
-            if name not in self._answers.secrets:
-                used = self._used(name)
-                self._draft.refuse(
-                    ReasonKind.INPUT, used[0] if used else self._entry.loc, f"needs a value for {name!r}"
-                )
-
-    def _texts(self) -> list[Text]:
-        return [*self._draft.words, *self._draft.env.values()]
-
-    def _needed(self, known: Input) -> Needed:
-        asks = (ask for text in self._texts() for ask in text.template.asks)
-        default = next((ask.default for ask in asks if ask.id == known.id), None)
-        shown = known if known.default is not None else replace(known, default=default)
-        return Needed(shown, known.id in self._draft.missing, tuple(self._used(known.id)))
-
-    def _used(self, input_id: str) -> list[str]:
-        asking = [(word.text, word.loc) for word in self._entry.words]
-        asking += [(variable.text, variable.loc) for variable in self._entry.env.values()]
-        asking += [(text.template, text.loc) for text in self._draft.env.values()]
-        used = [loc for template, loc in asking if any(ask.id == input_id for ask in template.asks)]
-        if input_id == self._entry.env_file:
-            used.append(below(self._entry.loc, "envFile"))
-        return [*dict.fromkeys(used)]
+    def _inputs(self) -> tuple[Needed, ...]:
+        """All that is asked for; unless there is no hope, what is missing of it is a reason."""
+        draft, entry = self._draft, self._entry
+        asking = [(word.text, word.loc) for word in entry.words]
+        asking += [(variable.text, variable.loc) for variable in entry.env.values()]
+        asking += [(text.template, text.loc) for text in draft.env.values()]
+        used: dict[str, list[str]] = {known: [] for known in draft.inputs}
+        defaults: dict[str, str] = {}
+        for template, loc in asking:
+            for ask in template.asks:
+                used[ask.id].append(loc)
+                if ask.default is not None:
+                    defaults.setdefault(ask.id, ask.default)
+        if entry.env_file is not None:
+            used[entry.env_file].append(below(entry.loc, "envFile"))
+        if verdict(draft.reasons) is not Verdict.REFUSED:
+            for name in draft.missing:
+                draft.refuse(ReasonKind.INPUT, used[name][0], f"needs a value for {name!r}")
+        return tuple(
+            Needed(
+                replace(known, default=defaults.get(name) if known.default is None else known.default),
+                name in draft.missing,
+                tuple(dict.fromkeys(used[name])),
+            )
+            for name, known in draft.inputs.items()
+        )
 
     def _rule(self, reading: Reading, translation: Translation | None) -> RuleRequest | None:
         if reading.image is None and reading.package is None:
@@ -287,7 +292,7 @@ class _Planning:
         return RuleRequest(
             name=_slug(self._entry.name or "") or _slug(_name(reading)) or "server",
             image=image,
-            args=[self._draft.words[self._draft.index(word.loc)].shown for word in reading.args],
+            args=[word.text for word in reading.args],
             hidden=self._draft.hidden,
             env=sorted({*self._draft.env, *(given.name for given in reading.env)} - {*self._draft.secrets.values()}),
             secrets=dict(self._draft.secrets),

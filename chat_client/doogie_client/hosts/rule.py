@@ -4,6 +4,7 @@ It is what stands under ``rules:`` in the policy file (docs/policy.md). What onl
 capitals: IMAGE, NETWORK. It names no secret value: a pattern takes any text where an argument has one.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,12 +101,15 @@ def policy_line(line: str) -> dict[str, JsonValue]:
     return value if isinstance(value, dict) else {}
 
 
-def pattern(text: str, hidden: Iterable[str]) -> str:
+def pattern(text: str, hidden: frozenset[str]) -> str:
     """The pattern that matches ``text`` alone, with anything in the place of what is hidden."""
-    stands_in = "|".join(map(re.escape, sorted(hidden, key=len, reverse=True)))
-    parts = re.split(f"({stands_in})", text) if stands_in else [text]
-    known = frozenset(hidden)
-    return "".join(".+" if part in known else _SPECIAL.sub(r"\\\g<0>", part) for part in parts)
+    parts = _any_of(hidden).split(text) if hidden else [text]
+    return "".join(".+" if part in hidden else _SPECIAL.sub(r"\\\g<0>", part) for part in parts)
+
+
+@functools.lru_cache(maxsize=1)
+def _any_of(texts: frozenset[str]) -> re.Pattern[str]:
+    return re.compile(f"({'|'.join(map(re.escape, sorted(texts, key=len, reverse=True)))})")
 
 
 def unique_names(requests: Sequence[RuleRequest]) -> list[RuleRequest]:

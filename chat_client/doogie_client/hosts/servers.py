@@ -17,7 +17,6 @@ names of what the proxy's rule offers. It says as well that the command was writ
 nothing to fill in but in its environment.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -26,10 +25,10 @@ from pydantic import JsonValue
 from doogie_client.hosts.entry import HostEntry, Reason, ReasonKind, Variable, Word, remote_server, with_inputs
 from doogie_client.hosts.jsonc import DocumentError, below
 from doogie_client.hosts.line import split_words
+from doogie_client.hosts.paths import is_windows_path
 from doogie_client.hosts.placeholders import read
 from doogie_client.hosts.template import Input
 
-_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\", re.ASCII)
 _LOCAL = frozenset({"stdio", "local"})
 _REMOTE = frozenset({"http", "sse", "streamablehttp", "ws", "websocket", "remote"})
 _URLS = ("url", "serverUrl", "httpUrl")
@@ -161,7 +160,7 @@ class _Server:
                     self.malformed(loc, "is empty")
             case None:
                 self.malformed(self.loc, "has no command")
-            case str() if " " in command and not self.exact and not _WINDOWS_PATH.match(command):
+            case str() if " " in command and not self.exact and not is_windows_path(command):
                 self._line(command, loc)
             case _:
                 self._word(command, loc)

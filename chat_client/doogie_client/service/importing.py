@@ -6,6 +6,7 @@ The same document may be imported again: what is stored alike already is ``uncha
 are given with a second import, and what an operator had to provide is there by then.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,9 +16,9 @@ from doogie_client.commands import Catalogue
 from doogie_client.errors import DoogieError, InvalidRequest, PolicyDenied
 from doogie_client.hosts.document import read_document
 from doogie_client.hosts.draft import Answers
-from doogie_client.hosts.entry import Alternatives, Reason, ReasonKind
+from doogie_client.hosts.entry import Alternatives, HostEntry, Reason, ReasonKind
 from doogie_client.hosts.jsonc import DocumentError, below
-from doogie_client.hosts.plan import Plan, Verdict, plan, verdict
+from doogie_client.hosts.plan import Plan, Verdict, best_of, plan, verdict
 from doogie_client.hosts.rule import to_yaml, unique_names
 from doogie_client.service.import_report import (
     SAVED,
@@ -35,6 +36,8 @@ from doogie_client.service.sql.names import name_key
 from doogie_client.service.store import ConfigEdit, ConfigNotFound, ConfigStore, NameTaken, VersionConflict
 from doogie_contract.models import Admission, StartRequest
 
+MAX_TOLD = 20
+"""How much is told of what the proxy says of one server."""
 ATTEMPTS = 3
 """How often a save is tried anew after somebody else changed what it was decided by."""
 
@@ -103,20 +106,21 @@ async def import_document(
         catalogue: which image a package is.
         admit: to find out whether the policy has a rule for it; without it, that is not looked at.
         mounts: names of those the policy offers, for when the proxy is not or cannot be asked.
-        stop: called for each configuration that is about to be updated; called for nothing where it then cannot be.
+        stop: called for each configuration before it is updated; where it raises, nothing of that one is changed.
 
     Raises:
         DocumentError: the document as a whole cannot be read.
         StoreUnavailable: what was saved until then stays saved; import the document again.
     """
-    found = read_document(request.document)
+    # What is large takes a while, and is worked on beside the event loop.
+    found = await asyncio.to_thread(read_document, request.document)
     if request.name is not None and len(found) != 1:
         raise DocumentError("name", f"is for a document with one server, and this one has {len(found)}")
     answers = Answers(values=request.values, secrets=request.secrets)
-    items = []
+    items: list[_Item] = []
     for server in found:
-        made = await _planned(server, answers, catalogue, admit, mounts)
-        items.append(_item(made, request))
+        plans = [await _planned(entry, answers, catalogue, admit, mounts) for entry in server]
+        items.append(_item(best_of(plans), request))
     await _decide(store, items, request, user_id)
     saved = not request.dry_run
     if saved and request.atomic:
@@ -133,12 +137,12 @@ async def import_document(
 
 
 async def _planned(
-    server: Alternatives, answers: Answers, catalogue: Catalogue, admit: Admit | None, mounts: Collection[str]
+    entry: HostEntry, answers: Answers, catalogue: Catalogue, admit: Admit | None, mounts: Collection[str]
 ) -> Plan:
     """The plan, with what the proxy says of its request."""
     if admit is None:
-        return plan(server, answers, catalogue, granted=mounts)
-    made = plan(server, answers, catalogue, granted=None)
+        return await asyncio.to_thread(plan, entry, answers, catalogue, granted=mounts)
+    made = await asyncio.to_thread(plan, entry, answers, catalogue, granted=None)
     hidden = made.rule.hidden if made.rule is not None else ()
     shown = made.asked is not None and not any(text in arg for arg in made.asked.args for text in hidden)
     request = made.asked if shown else made.request
@@ -150,10 +154,11 @@ async def _planned(
         kind = ReasonKind.DENIED if isinstance(exc, PolicyDenied) else ReasonKind.MALFORMED
         # Where a secret is among the arguments, what the proxy says of them may repeat it.
         said = [f"{fault.loc}: {fault.msg}" if shown else fault.loc for fault in exc.problem.errors]
-        reasons = [Reason(kind, made.entry.loc, f"{exc.problem.title}: {text}") for text in dict.fromkeys(said)]
+        told = [*dict.fromkeys(said)][:MAX_TOLD]
+        reasons = [Reason(kind, entry.loc, f"{exc.problem.title}: {text}") for text in told]
         return replace(made, reasons=(*made.reasons, *reasons))
     except DoogieError as exc:
-        made = plan(server, answers, catalogue, granted=mounts)
+        made = await asyncio.to_thread(plan, entry, answers, catalogue, granted=mounts)
         return replace(made, notes=(*made.notes, f"whether a rule admits it could not be found out: {exc}"))
     return made
 
@@ -246,9 +251,11 @@ async def _stopped(items: Sequence[_Item], stop: Stop | None) -> bool:
 
 def _report(item: _Item) -> ImportedServer:
     made = item.plan
-    rule = to_yaml([made.rule]) if made.rule is not None else None
-    build = made.build[0] if made.build else None
     shown = made.shown
+    needs = None
+    if item.outcome is Outcome.NEEDS_OPERATOR:
+        rule = to_yaml([made.rule]) if made.rule is not None else None
+        needs = NeedsOperator(build=next(iter(made.build), None), rule=rule)
     return ImportedServer(
         name=item.name,
         loc=made.entry.loc,
@@ -258,7 +265,7 @@ def _report(item: _Item) -> ImportedServer:
             ImportReason(kind=reason.kind, loc=reason.loc, msg=reason.msg, ask=reason.ask)
             for reason in (*made.reasons, *item.reasons)
         ],
-        needs_operator=NeedsOperator(build=build, rule=rule) if item.outcome is Outcome.NEEDS_OPERATOR else None,
+        needs_operator=needs,
         inputs=[
             ImportInput(
                 id=needed.input.id,

@@ -7,7 +7,7 @@ from doogie_client.commands import Catalogue
 from doogie_client.hosts.document import read_document
 from doogie_client.hosts.draft import Answers
 from doogie_client.hosts.entry import HostEntry
-from doogie_client.hosts.plan import Plan, plan
+from doogie_client.hosts.plan import Plan, best_of, plan
 from doogie_client.hosts.rule import RuleRequest, to_yaml
 from doogie_proxy.policy import Policy
 from doogie_proxy.policy_file import parse
@@ -37,7 +37,7 @@ def planned(
 ) -> Plan:
     """What would become of the one server of a document."""
     [server] = read_document(text)
-    return plan(server, Answers(values or {}, secrets or {}), CATALOGUE, granted=granted)
+    return best_of([plan(entry, Answers(values or {}, secrets or {}), CATALOGUE, granted=granted) for entry in server])
 
 
 def policy_with(rules: Sequence[RuleRequest], image: str = "doogie/built:1") -> Policy:

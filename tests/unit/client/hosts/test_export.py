@@ -59,8 +59,8 @@ def test_no_export_has_a_value_of_an_environment() -> None:
 
 
 def test_an_export_for_a_desktop_host_is_not_imported_again() -> None:
-    for server in read_document(json.dumps(export_mcp_servers(RECORDS))):
-        assert [reason.kind for reason in plan(server, Answers(), CATALOGUE).reasons] == [ReasonKind.REMOTE]
+    for [entry] in read_document(json.dumps(export_mcp_servers(RECORDS))):
+        assert [reason.kind for reason in plan(entry, Answers(), CATALOGUE).reasons] == [ReasonKind.REMOTE]
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

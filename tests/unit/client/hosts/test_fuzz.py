@@ -113,7 +113,7 @@ def check(text: str | bytes, given_answers: Answers, granted: list[str] | None) 
         found = read_document(text)
     except DocumentError:
         return
-    made = [plan(server, given_answers, CATALOGUE, granted=granted) for server in found]
+    made = [plan(entry, given_answers, CATALOGUE, granted=granted) for server in found for entry in server]
     for each in made:
         assert (each.verdict is Verdict.READY) == (not each.reasons)
         assert (each.request is not None) == (each.command is not None) == (each.verdict is Verdict.READY)

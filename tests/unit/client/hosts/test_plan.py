@@ -7,7 +7,7 @@ import pytest
 from doogie_client.commands.command import MASK
 from doogie_client.hosts.entry import ReasonKind
 from doogie_client.hosts.plan import Plan, Verdict
-from doogie_contract.models import StartRequest
+from doogie_contract.models import MAX_NAMED, StartRequest
 from doogie_proxy.admission import Admitted, admit
 from tests.unit.client.hosts.documents import FILESYSTEM, mcp_servers, planned, policy_with
 
@@ -169,6 +169,23 @@ def test_a_secret_of_the_rule_takes_the_place_of_a_value() -> None:
     assert isinstance(admit(policy_with([made.rule]), "chat", made.request), Admitted)
 
 
+def test_a_secret_of_the_rule_sets_one_variable() -> None:
+    made = planned(npx(A_KEY="${A_KEY}", B_KEY="${B_KEY}"), secrets={"A_KEY": "github", "B_KEY": "github"})
+    assert messages(made, ReasonKind.INPUT) == [
+        "mcpServers.s.env.B_KEY: the secret 'github' sets one variable, A_KEY; give the value of this one"
+    ]
+
+
+def test_a_secret_of_the_rule_also_sets_what_may_be_left_out() -> None:
+    package = {
+        "registryType": "oci",
+        "identifier": "example/x:1",
+        "environmentVariables": [{"name": "A_KEY", "isSecret": True}, {"name": "B"}],
+    }
+    made = planned(json.dumps({"name": "a/x", "packages": [package]}), secrets={"A_KEY": "github"})
+    assert made.request == StartRequest(image="example/x:1", secrets=["github"])
+
+
 def test_a_secret_of_the_rule_is_all_of_a_variable() -> None:
     made = planned(npx("--token=${T}", A="Bearer ${T}", B="${T}"), secrets={"T": "github"})
     assert messages(made, ReasonKind.INPUT) == [
@@ -202,6 +219,14 @@ def test_a_value_that_is_asked_for_is_kept_in_the_environment_and_not_in_the_arg
     if option != ["-ieT=${X}"]:
         assert made.command is not None
         assert "value" not in " ".join(made.command.args)
+
+
+def test_a_variable_before_the_program_is_one_of_the_environment() -> None:
+    text = mcp_servers(s={"command": "env", "args": ["T=${X}", "docker", "run", "mcp/time"]})
+    made = planned(text, values={"X": "value"})
+    assert made.request == StartRequest(image="mcp/time", env={"T": "value"})
+    assert made.command is not None
+    assert made.command.args == ["docker", "run", "mcp/time"]
 
 
 # --- mounts -------------------------------------------------------------------------------------------------------
@@ -249,6 +274,19 @@ def test_a_volume_of_docker_becomes_a_mount(options: list[str]) -> None:
     assert isinstance(admit(policy_with([made.rule]), "chat", made.request), Admitted)
 
 
+def test_a_path_in_a_line_that_is_one_argument_is_not_passed_on_as_it_is() -> None:
+    def cmd(line: str) -> Plan:
+        return planned(mcp_servers(s={"command": "cmd", "args": ["/c", line]}), granted=None)
+
+    made = cmd("npx -y @modelcontextprotocol/server-filesystem data --x")
+    assert made.request == StartRequest(image=FILESYSTEM, args=["data", "--x"])
+    assert made.rule is not None
+    assert made.rule.args == ["data", "--x"]
+    assert messages(cmd("npx -y @modelcontextprotocol/server-filesystem ./data"), ReasonKind.MALFORMED) == [
+        "mcpServers.s.args.1: a path in a line that is one argument; write each word of the command by itself"
+    ]
+
+
 def test_volumes_and_paths_get_different_names_and_keep_their_order() -> None:
     options = ["-v", "/a/data:/x/data", "-v", "cache:/y/data", "--mount", "type=bind,src=C:\\data,dst=/z/data"]
     made = planned(docker(*options, "mcp/files", "/Users/me/data"), granted=None)
@@ -262,6 +300,21 @@ def test_volumes_and_paths_get_different_names_and_keep_their_order() -> None:
     assert made.request is not None
     assert made.request.mounts == ["data", "data-2", "data-3", "data-4"]
     assert made.request.args == ["/data/data-4"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        npx(*(f"/x/{number}" for number in range(MAX_NAMED + 5))),
+        npx(",".join(f"/x/{number}" for number in range(MAX_NAMED + 5))),
+        docker(*(f"-v/x/{number}:/y/{number}" for number in range(MAX_NAMED + 5)), "mcp/x"),
+    ],
+)
+def test_a_server_has_no_more_mounts_than_a_request(text: str) -> None:
+    made = planned(text, granted=None)
+    assert made.verdict is Verdict.REFUSED
+    assert made.shown is not None
+    assert len(made.shown.mounts) == MAX_NAMED + 1
 
 
 def test_the_engines_socket_is_no_mount() -> None:

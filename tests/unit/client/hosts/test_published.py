@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from doogie_client.hosts.document import read_document
 from doogie_client.hosts.draft import Answers
 from doogie_client.hosts.jsonc import DocumentError
-from doogie_client.hosts.plan import Plan, Verdict, plan
+from doogie_client.hosts.plan import Plan, Verdict, best_of, plan
 from doogie_contract.models import StartRequest
 from doogie_proxy.admission import Admitted, Denied, admit
 from tests.unit.client.hosts.documents import CATALOGUE, policy_with
@@ -19,7 +19,7 @@ READABLE = [item for item in PUBLISHED if "servers" in item]
 
 
 def plans(item: dict[str, Any]) -> list[Plan]:
-    return [plan(server, Answers(), CATALOGUE) for server in read_document(item["text"])]
+    return [best_of([plan(entry, Answers(), CATALOGUE) for entry in server]) for server in read_document(item["text"])]
 
 
 def described(made: Plan) -> dict[str, Any]:
@@ -63,10 +63,10 @@ def waiting() -> list[Plan]:
     """All that the operator could provide for, with their inputs given."""
     found = []
     for item in READABLE:
-        for server in read_document(item["text"]):
-            inputs = [needed.input for needed in plan(server, Answers(), CATALOGUE).inputs]
+        for entry in (entry for server in read_document(item["text"]) for entry in server):
+            inputs = [needed.input for needed in plan(entry, Answers(), CATALOGUE).inputs]
             values = {known.id: next(iter(known.choices), "given") for known in inputs if known.default is None}
-            found.append(plan(server, Answers(values), CATALOGUE))
+            found.append(plan(entry, Answers(values), CATALOGUE))
     return [made for made in found if made.verdict is Verdict.NEEDS_OPERATOR and made.rule is not None]
 
 

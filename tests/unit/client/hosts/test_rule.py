@@ -42,7 +42,7 @@ def test_any_arguments_are_admitted_by_their_rule_and_others_are_not(args: list[
 @given(texts, texts, st.sampled_from(["<TOKEN>", "***", "<a.*b>"]))
 def test_a_pattern_takes_anything_where_something_is_hidden(before: str, after: str, hidden: str) -> None:
     assume(hidden[0] not in before)  # what stands in is then found where it begins
-    found = pattern(f"{before}{hidden}{after}", {hidden, "<other>"})
+    found = pattern(f"{before}{hidden}{after}", frozenset({hidden, "<other>"}))
     assert patterns.full_match(patterns.check_pattern(found), f"{before}s3cret ☂{after}")
     if hidden not in before + after:
         assert not patterns.full_match(found, before + after)
