@@ -9,23 +9,28 @@ from enum import Enum
 
 from pydantic import Field
 
-from doogie_client.commands.errors import Fault
 from doogie_contract.problems import URN_PREFIX, Problem, ProblemDetail, ProblemType
 
 
 class ChatProblem(Enum):
     """Problems of the chat side alone, with their HTTP status (RFC 9110) and title."""
 
-    SERVER_DISABLED = ("server-disabled", 400, "The configuration is disabled")
+    CONFIG_DISABLED = ("config-disabled", 400, "The configuration is disabled")
     FORBIDDEN = ("forbidden", 403, "Only an admin may do this")
     NAME_TAKEN = ("name-taken", 409, "Another configuration has this name")
+    SERVER_NOT_RUNNING = ("server-not-running", 409, "The server does not run")
     VERSION_MISMATCH = ("version-mismatch", 412, "The configuration was changed meanwhile")
     COMMAND_REFUSED = ("command-refused", 422, "The command cannot be run as it is")
+    CALL_REFUSED = ("call-refused", 422, "The server answered the call with an error")
     INTERNAL_ERROR = ("internal-error", 500, "The web app has a defect")
-    SERVER_FAILED = ("server-failed", 500, "The server did not do it")
+    SERVER_FAILED = ("server-failed", 500, "The server did not start, or did not stop")
+    CALL_INTERRUPTED = ("call-interrupted", 502, "The server ended before it answered")
+    SESSION_UNAVAILABLE = ("session-unavailable", 502, "The server does not speak MCP, or someone else is attached")
     PROXY_FAILED = ("proxy-failed", 502, "The proxy does not do what the chat side asks of it")
     PROXY_UNAVAILABLE = ("proxy-unavailable", 503, "The proxy cannot be reached")
-    STORE_UNAVAILABLE = ("store-unavailable", 503, "The database cannot be reached")
+    SHUTTING_DOWN = ("shutting-down", 503, "The web app is shutting down")
+    STORE_UNAVAILABLE = ("store-unavailable", 503, "The database cannot be used")
+    CALL_TIMED_OUT = ("call-timed-out", 504, "The server did not answer in time")
 
     def __init__(self, slug: str, status: int, title: str) -> None:
         self.slug = slug
@@ -98,9 +103,3 @@ class Refusal(Exception):  # noqa: N818 - it says what happened, without "Error"
 def invalid(loc: str, msg: str) -> Refusal:
     """An invalid-request about one place."""
     return Refusal(ProblemType.INVALID_REQUEST, f"{loc}: {msg}", [ProblemDetail(loc=loc, msg=msg)])
-
-
-def refused_command(faults: Iterable[Fault]) -> Refusal:
-    """A command that cannot be translated: what is wrong with it, all of it, and whom to ask for what."""
-    details = [ChatProblemDetail(loc=f"body.{fault.loc}", msg=fault.msg, ask=fault.ask) for fault in faults]
-    return Refusal(ChatProblem.COMMAND_REFUSED, "; ".join(f"{one.loc}: {one.msg}" for one in details), details)
