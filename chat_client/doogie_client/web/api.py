@@ -1,31 +1,31 @@
-"""The routes of ``/api/v1/mcp``: authenticate, parse, ask the service, answer.
+"""The handlers of ``/api/v1/mcp``: authenticate, parse, ask the service, answer.
 
-``OPERATIONS`` is the one table of them: the router and ``/openapi.json`` are both made from it.
+``OPERATIONS`` (``web.operations``) is the one table of them: the router and ``/openapi.json`` are both made from it.
 """
 
 import asyncio
 import base64
+import binascii
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
-from mcp_types import CallToolResult
 from pydantic import BaseModel, JsonValue, TypeAdapter
-from yarl import URL
 
 from doogie_client.client import ProxyClient
 from doogie_client.commands.catalogue import Catalogue
+from doogie_client.commands.command import MASK
 from doogie_client.commands.translate import translate
 from doogie_client.errors import DoogieError
 from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, ServerConfig, Status
 from doogie_client.service.service import MCPConfigService
-from doogie_client.service.store import ConfigStore
-from doogie_client.service.tools import ServerTool, anthropic_tools, find_tool, openai_tools
+from doogie_client.service.store import ConfigStore, StoreError
+from doogie_client.service.tools import ServerTool, anthropic_tools, openai_tools
 from doogie_client.web.bodies import BodyLimits, query, read_model, wanted_version
 from doogie_client.web.events import News, stream
 from doogie_client.web.failures import not_found, refusal_of, refusal_of_status
@@ -34,14 +34,386 @@ from doogie_client.web.models import (
     Config,
     ConfigCreate,
     DryRun,
-    McpConfigJson,
     ToolCall,
     ToolDefinitions,
     ToolList,
     Unavailable,
 )
-from doogie_client.web.operation import PREFIX, Access, Operation
-from doogie_client.web.problems import ChatProblem, Kind, Refusal, invalid
+from doogie_client.web.operation import Access, Operation
+from doogie_client.web.problems import ChatProblem, Refusal, invalid
 from doogie_client.web.users import Authenticate, Role, User
-from doogie_contract.models import ClientPolicy, Health
+from doogie_contract.models import Health
 from doogie_contract.problems import ProblemType
+
+MAX_LOG_LINES = 10_000
+CONCURRENT_LISTS = 8
+"""Servers that are asked for their tools at the same time by one request."""
+READINESS_TIMEOUT_S = 5.0
+DRY_RUN_NAME = "dry-run"
+"""The proxy wants a server's name even to decide; no rule looks at it."""
+
+_CONFIGS = TypeAdapter(list[Config])
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the app is built on. All of it is entered already, and outlives the app."""
+
+    service: MCPConfigService
+    store: ConfigStore
+    proxy: ProxyClient
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one caller may take."""
+
+    body: BodyLimits = field(default_factory=BodyLimits)
+    user_requests_max: int = 64
+    heartbeat_s: float = 15.0
+    finish_timeout_s: float = 10.0
+
+
+class Api:
+    """The handlers, over what they need."""
+
+    def __init__(self, backend: Backend, authenticate: Authenticate, limits: Limits) -> None:
+        self._backend = backend
+        self._service = backend.service
+        self._authenticate = authenticate
+        self._limits = limits
+        self._requests: Counter[str] = Counter()
+        self._work: set[asyncio.Task[Any]] = set()
+        self.news = News(backend.store)
+        self.openapi_document = ""
+        self.shutting_down = False
+
+    def bind(self, operation: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """The handler of an operation, behind what every one checks first."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if operation.access is Access.ANYONE:
+                query(request, operation.query)
+                return await operation.handler(self, request)
+            user = await self._authenticate(request)
+            if user is None:
+                raise Refusal(ProblemType.UNAUTHENTICATED, "send Authorization: Bearer <token> with a token of a user")
+            request[USER] = user
+            if operation.access is Access.ADMIN and user.role is not Role.ADMIN:
+                raise Refusal(ChatProblem.FORBIDDEN, f"{user.id} has the role {user.role.value}")
+            if self.shutting_down:
+                raise Refusal(ChatProblem.SHUTTING_DOWN, "try again shortly", retry_after_s=1)
+            query(request, operation.query)
+            with self._counted(user):
+                return await operation.handler(self, request)
+
+        return handle
+
+    def end(self) -> None:
+        """Take no new requests, and end event streams."""
+        self.shutting_down = True
+        self.news.end()
+
+    async def finish(self) -> None:
+        """Wait for what was begun and must not be left half-done, as long as ``Limits`` say; then cancel it."""
+        if self._work:
+            _, late = await asyncio.wait(self._work, timeout=self._limits.finish_timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    # ── configurations ───────────────────────────────────────────────────────────────────────────
+
+    async def list_configs(self, request: web.Request) -> web.Response:
+        """``GET /configs``: a bare array; ``Link`` leads to the rest where ``limit`` leaves some out (RFC 8288)."""
+        limit = int(request.query["limit"]) if "limit" in request.query else None
+        after = _name_of_cursor(request.query["cursor"]) if "cursor" in request.query else None
+        records = await self._visible_to(request[USER], after=after, limit=None if limit is None else limit + 1)
+        shown = records if limit is None else records[:limit]
+        response = web.Response(
+            body=_CONFIGS.dump_json([Config.of(record) for record in shown]), content_type="application/json"
+        )
+        if len(shown) < len(records):
+            rest = request.rel_url.with_query(limit=str(limit), cursor=_cursor_of_name(shown[-1].name))
+            response.headers[hdrs.LINK] = f'<{rest}>; rel="next"'
+        return response
+
+    async def create_config(self, request: web.Request) -> web.Response:
+        """``POST /configs``."""
+        wanted = await read_model(request, ConfigCreate, self._limits.body)
+        create = self._service.create_config(wanted.new_config(), request[USER].id)
+        return _config(await self._to_the_end(create))
+
+    async def get_config(self, request: web.Request) -> web.Response:
+        """``GET /configs/{id}``."""
+        return _config(await self._record(request))
+
+    async def update_config(self, request: web.Request) -> web.Response:
+        """``PUT /configs/{id}``: what is not given stays as it is."""
+        record, version = await self._record(request), wanted_version(request)
+        update = await read_model(request, ConfigUpdate, self._limits.body)
+        updated = await self._to_the_end(self._service.update_config(record.id, update, version=version))
+        if updated is None:
+            raise not_found()
+        return _config(updated)
+
+    async def delete_config(self, request: web.Request) -> web.Response:
+        """``DELETE /configs/{id}``."""
+        record, version = await self._record(request), wanted_version(request)
+        if not await self._to_the_end(self._service.delete_config(record.id, version=version)):
+            raise not_found()
+        return web.Response(status=204)
+
+    async def export_configs(self, request: web.Request) -> web.Response:
+        """``GET /configs/export/json``."""
+        exported = await self._service.generate_mcp_config_json(request[USER].id)
+        return web.Response(text=json.dumps(exported), content_type="application/json")
+
+    # ── servers ──────────────────────────────────────────────────────────────────────────────────
+
+    async def get_status(self, request: web.Request) -> web.Response:
+        """``GET /configs/{id}/status``."""
+        return _status(await self._service.get_config_status((await self._record(request)).id))
+
+    async def start_server(self, request: web.Request) -> web.Response:
+        """``POST /configs/{id}/start``."""
+        record = await self._record(request)
+        if not record.config.enabled:
+            raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
+        return _done(await self._to_the_end(self._service.start_server(record.id)), "the server was not started")
+
+    async def stop_server(self, request: web.Request) -> web.Response:
+        """``POST /configs/{id}/stop``."""
+        record = await self._record(request)
+        return _done(await self._to_the_end(self._service.stop_server(record.id)), "the server was not stopped")
+
+    async def restart_server(self, request: web.Request) -> web.Response:
+        """``POST /configs/{id}/restart``."""
+        record = await self._record(request)
+        if not record.config.enabled:
+            raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
+        return _done(await self._to_the_end(self._service.restart_server(record.id)), "the server was not restarted")
+
+    async def get_logs(self, request: web.Request) -> web.Response:
+        """``GET /configs/{id}/logs``: for the owner and admins, because what one user did another may read there."""
+        record, user = await self._record(request), request[USER]
+        if user.role is not Role.ADMIN and record.user_id != user.id:
+            raise Refusal(ChatProblem.FORBIDDEN, "the log of a shared server is for its owner and for admins")
+        tail = min(int(request.query.get("tail", "200")), MAX_LOG_LINES)
+        return web.Response(text=await self._service.get_logs(record.id, tail=tail), content_type="text/plain")
+
+    async def dry_run(self, request: web.Request) -> web.Response:
+        """``POST /configs/dry-run``."""
+        wanted = await read_model(request, ConfigCreate, self._limits.body)
+        return await self._admitted(wanted.new_config().config, DRY_RUN_NAME)
+
+    async def dry_run_config(self, request: web.Request) -> web.Response:
+        """``GET /configs/{id}/dry-run``."""
+        record = await self._record(request)
+        return await self._admitted(record.config, record.server_name)
+
+    # ── tools ────────────────────────────────────────────────────────────────────────────────────
+
+    async def list_config_tools(self, request: web.Request) -> web.Response:
+        """``GET /configs/{id}/tools``."""
+        tools = await self._service.list_tools((await self._record(request)).id)
+        return _answer(ToolList(tools=[one.tool for one in tools]), as_given=True)
+
+    async def call_config_tool(self, request: web.Request) -> web.Response:
+        """``POST /configs/{id}/call``."""
+        record = await self._record(request)
+        return await self._called(record, await read_model(request, ToolCall, self._limits.body))
+
+    async def list_tools(self, request: web.Request) -> web.Response:
+        """``GET /tools``: of all running servers that the caller may call, as definitions for a language model."""
+        enabled = [record for record in await self._visible_to(request[USER]) if record.config.enabled]
+        places = asyncio.Semaphore(CONCURRENT_LISTS)
+
+        async def tools_of(record: ConfigRecord) -> list[ServerTool] | Unavailable:
+            async with places:
+                try:
+                    return await self._service.list_tools(record.id)
+                except StoreError:
+                    raise
+                except DoogieError as exc:
+                    refusal = refusal_of(exc)
+                    return Unavailable(id=record.id, name=record.name, type=refusal.kind.urn, detail=refusal.detail)
+
+        found = await asyncio.gather(*map(tools_of, enabled))
+        tools = [tool for of_one in found if not isinstance(of_one, Unavailable) for tool in of_one]
+        return _answer(
+            ToolDefinitions(
+                tools=_STYLES[request.query.get("style", "mcp")](tools),
+                unavailable=[one for one in found if isinstance(one, Unavailable)],
+            )
+        )
+
+    async def call_tool(self, request: web.Request) -> web.Response:
+        """``POST /call``: by a name of ``GET /tools``."""
+        call = await read_model(request, ToolCall, self._limits.body)
+        server_name = call.name.partition("__")[0]
+        for record in await self._visible_to(request[USER]):
+            if record.server_name == server_name:
+                return await self._called(record, call)
+        raise Refusal(ProblemType.NOT_FOUND, "there is no such tool: GET /tools names them, <server>__<tool>")
+
+    # ── news, the proxy's policy, and the app itself ─────────────────────────────────────────────
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """``GET /events``: server-sent events."""
+        user = request[USER]
+
+        async def still_valid() -> bool:
+            return await self._authenticate(request) == user
+
+        with self.news.subscribed() as subscription:
+            return await stream(
+                request,
+                subscription,
+                list_visible=lambda: self._visible_to(user),
+                visible=lambda record: _may_see(user, record),
+                still_valid=still_valid,
+                heartbeat_s=self._limits.heartbeat_s,
+            )
+
+    async def policy(self, _request: web.Request) -> web.Response:
+        """``GET /policy``: what the proxy lets the chat side start."""
+        return _answer(await self._backend.proxy.policy())
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        """``GET /healthz``: the process answers."""
+        return _answer(Health(status="ok"))
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        """``GET /readyz``: database and proxy answer."""
+        reasons = ["the web app is ending"] if self.shutting_down else []
+        for what, question in (("database", self._backend.store.get("")), ("proxy", self._backend.proxy.list())):
+            try:
+                async with asyncio.timeout(READINESS_TIMEOUT_S):
+                    await question
+            except (DoogieError, TimeoutError) as exc:
+                reasons.append(f"the {what} cannot be used")
+                log.warning("not_ready", what=what, error=str(exc))
+        return _answer(Health(status="not ready" if reasons else "ok", reasons=reasons), 503 if reasons else 200)
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """``GET /openapi.json``."""
+        return web.Response(text=self.openapi_document, content_type="application/json")
+
+    # ── what they share ──────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _counted(self, user: User) -> Iterator[None]:
+        if self._requests[user.id] >= self._limits.user_requests_max:
+            detail = f"{self._limits.user_requests_max} requests and event streams of {user.id} are under way"
+            raise Refusal(ProblemType.QUOTA_EXCEEDED, detail, retry_after_s=1)
+        self._requests[user.id] += 1
+        try:
+            yield
+        finally:
+            self._requests[user.id] -= 1
+            if not self._requests[user.id]:
+                del self._requests[user.id]
+
+    async def _visible_to(
+        self, user: User, *, after: str | None = None, limit: int | None = None
+    ) -> list[ConfigRecord]:
+        visible_to = None if user.role is Role.ADMIN else user.id
+        return await self._backend.store.list(visible_to=visible_to, after=after, limit=limit)
+
+    async def _record(self, request: web.Request) -> ConfigRecord:
+        """The configuration of the path. Raises one and the same ``Refusal`` for none and for one of somebody else."""
+        record = await self._service.get_config_by_id(request.match_info["id"])
+        if record is None or not _may_see(request[USER], record):
+            raise not_found()
+        return record
+
+    async def _called(self, record: ConfigRecord, call: ToolCall) -> web.Response:
+        result = await self._service.call_tool(record.id, call.name, call.arguments, timeout_s=call.timeout_s)
+        return _answer(result, as_given=True)
+
+    async def _admitted(self, config: ServerConfig, name: str) -> web.Response:
+        translation = translate(config, self._backend.catalogue)
+        admission = await self._backend.proxy.admit(name, translation.request)
+        env = dict.fromkeys(translation.request.env, MASK)
+        return _answer(
+            DryRun(
+                request=translation.request.model_copy(update={"env": env}),
+                rule=admission.rule,
+                image=admission.image,
+                limits=admission.limits,
+                notes=list(translation.notes),
+            )
+        )
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """``work``, which goes on when its caller goes away meanwhile: nothing is left half-done."""
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_note_unheard)
+            raise
+
+
+def _note_unheard(task: asyncio.Task[Any]) -> None:
+    """The failure of what nobody waits for any more."""
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        log.warning("call_failed", error=str(exc) if isinstance(exc, DoogieError) else type(exc).__name__, unheard=True)
+
+
+def _may_see(user: User, record: ConfigRecord) -> bool:
+    return user.role is Role.ADMIN or record.shared or record.user_id == user.id
+
+
+def _answer(model: BaseModel, status: int = 200, *, as_given: bool = False) -> web.Response:
+    """``as_given``: what a server said, with no member that it did not say."""
+    body = model.model_dump_json(by_alias=True, exclude_unset=as_given).encode()
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _config(record: ConfigRecord) -> web.Response:
+    response = _answer(Config.of(record))
+    response.etag = str(record.version)
+    return response
+
+
+def _status(status: ConfigStatus | None) -> web.Response:
+    if status is None:  # deleted meanwhile
+        raise not_found()
+    return _answer(status)
+
+
+def _done(status: ConfigStatus | None, otherwise: str) -> web.Response:
+    if status is not None and status.status is Status.ERROR:
+        raise refusal_of_status(status, otherwise)
+    return _status(status)
+
+
+def _cursor_of_name(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
+
+
+def _name_of_cursor(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise invalid("query.cursor", "must be from the Link of an earlier answer") from None
+
+
+def _mcp_tools(tools: list[ServerTool]) -> list[dict[str, JsonValue]]:
+    return [{**one.tool.model_dump(mode="json", by_alias=True, exclude_unset=True), "name": one.name} for one in tools]
+
+
+_STYLES: dict[str, Callable[[list[ServerTool]], list[dict[str, JsonValue]]]] = {
+    "mcp": _mcp_tools,
+    "openai": openai_tools,
+    "anthropic": anthropic_tools,
+}

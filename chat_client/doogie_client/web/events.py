@@ -130,6 +130,7 @@ async def stream(
     """Answer with events until the caller goes away, may no longer see them, or the app ends.
 
     Args:
+        request: of the caller.
         subscription: of ``News``.
         list_visible: all that the caller may see.
         visible: whether the caller may see a record.

@@ -87,7 +87,10 @@ def _operation(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": {"type": "string", "pattern": f"^({pattern})$"}}
         for name, pattern in operation.query.items()
     ]
-    problems: list[Kind] = [*operation.problems, ProblemType.INVALID_REQUEST]  # each refuses what query it does not know
+    problems: list[Kind] = [
+        *operation.problems,
+        ProblemType.INVALID_REQUEST,
+    ]  # each refuses what query it does not know
     if "{id}" in operation.path:
         schema = {"type": "string", "pattern": f"^{ID_PATTERN}$"}
         parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": schema})

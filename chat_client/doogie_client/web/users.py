@@ -101,7 +101,7 @@ class UsersFile:
         }
 
     async def __call__(self, request: web.Request) -> User | None:
-        """Who holds the bearer token of this request (RFC 6750 section 2.1). Every hash is compared, in constant time."""
+        """Who holds the bearer token (RFC 6750 section 2.1). Every hash is compared, each in constant time."""
         match = _BEARER.fullmatch(request.headers.get(hdrs.AUTHORIZATION, ""))
         if match is None:
             return None
