@@ -62,9 +62,8 @@ class Config(ServerConfig):
     def of(cls, record: ConfigRecord) -> Self:
         """What may leave the service of a record."""
         shown = record.masked()
-        config = {name: getattr(shown.config, name) for name in ServerConfig.model_fields}
-        own = {name: getattr(shown, name) for name in cls.model_fields.keys() - config.keys()}
-        return cls.model_construct(**config, **own)
+        own = {name: getattr(shown, name) for name in cls.model_fields.keys() - ServerConfig.model_fields.keys()}
+        return cls.model_validate(shown.config.model_dump() | own)
 
 
 class ConfigEvent(_Answer):
