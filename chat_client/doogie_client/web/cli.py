@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -37,9 +38,9 @@ def _fail(*lines: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _settings(**given: object) -> WebSettings:
+def _settings() -> WebSettings:
     try:
-        return WebSettings(**{name: value for name, value in given.items() if value is not None})
+        return WebSettings()
     except ValidationError as exc:
         _fail(
             *(
@@ -57,7 +58,10 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="processes that serve", show_default=False)] = None,
 ) -> None:
     """Serve the API. Settings are environment variables, DOOGIE_CHAT_*; see docs/chat-api.md."""
-    settings = _settings(listen=listen, workers=workers)
+    for name, value in (("LISTEN", listen), ("WORKERS", workers)):
+        if value is not None:
+            os.environ[PREFIX + name] = str(value)
+    settings = _settings()
     log.configure(settings.log_level, settings.log_format)
     try:
         code = serve_app(settings)

@@ -27,8 +27,8 @@ def provision(directory: Path, admin: str) -> Iterator[str]:
     key_file = directory / "encryption.key"
     if users_file.exists() and not token_file.exists():
         raise ValueError(
-            f"{users_file} is there but {token_file} is not: put the admin's token there, or make a new one and add its "
-            "hash (doogie-chat hash-token --new) to the users file"
+            f"{users_file} is there but {token_file} is not: put the admin's token there, or make a new one and add "
+            "its hash (doogie-chat hash-token --new) to the users file"
         )
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
     yield f"{key_file} made, 600" if KeyFile(key_file).create() else f"{key_file} kept"
