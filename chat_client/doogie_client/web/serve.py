@@ -18,6 +18,7 @@ from doogie_client.service.sql.store import SqlConfigStore
 from doogie_client.web.api import Backend, Limits
 from doogie_client.web.app import make_app
 from doogie_client.web.bodies import BodyLimits
+from doogie_client.web.connection import Connection
 from doogie_client.web.listen import bind, url_of
 from doogie_client.web.settings import WebSettings
 from doogie_client.web.users import UsersFile, UsersFileError
@@ -138,18 +139,19 @@ async def _served(
         allowed_hosts=settings.allowed_host_names,
         start_enabled=settings.start_enabled,
     )
-    runner = web.AppRunner(
-        app,
-        access_log=None,  # the guard logs the one line of a request
-        handler_cancellation=True,  # a tool call ends with its caller; what must not be half-done goes on
-        shutdown_timeout=settings.shutdown_timeout_s,
-        keepalive_timeout=settings.idle_timeout_s,
-        auto_decompress=False,  # no encoded body is taken; and nothing that nobody reads is to be inflated
-    )
+    # A tool call ends with its caller; what must not be half-done goes on (Api).
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.shutdown_timeout_s)
     await runner.setup()
+    if runner.server is None:
+        raise RuntimeError("the runner is set up")
+    accept = partial(Connection, runner.server, settings.idle_timeout_s)
+    servers = []
     try:
         for one in listening:
-            await web.SockSite(runner, one).start()
+            one.setblocking(False)
+            servers.append(await asyncio.get_running_loop().create_server(accept, sock=one))
         yield
     finally:
+        for server in servers:
+            server.close()
         await runner.cleanup()
