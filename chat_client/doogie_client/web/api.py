@@ -8,10 +8,9 @@ import base64
 import binascii
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
@@ -56,8 +55,6 @@ _CONFIGS = TypeAdapter(list[Config])
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Backend:
@@ -76,7 +73,6 @@ class Limits:
     body: BodyLimits = field(default_factory=BodyLimits)
     user_requests_max: int = 64
     heartbeat_s: float = 15.0
-    finish_timeout_s: float = 10.0
 
 
 class Api:
@@ -88,7 +84,6 @@ class Api:
         self._authenticate = authenticate
         self._limits = limits
         self._requests: Counter[str] = Counter()
-        self._work: set[asyncio.Task[Any]] = set()
         self.news = News(backend.store)
         self.openapi_document = ""
         self.shutting_down = False
@@ -119,14 +114,6 @@ class Api:
         self.shutting_down = True
         self.news.end()
 
-    async def finish(self) -> None:
-        """Wait for what was begun and must not be left half-done, as long as ``Limits`` say; then cancel it."""
-        if self._work:
-            _, late = await asyncio.wait(self._work, timeout=self._limits.finish_timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-
     # ── configurations ───────────────────────────────────────────────────────────────────────────
 
     async def list_configs(self, request: web.Request) -> web.Response:
@@ -146,8 +133,7 @@ class Api:
     async def create_config(self, request: web.Request) -> web.Response:
         """``POST /configs``."""
         wanted = await read_model(request, ConfigCreate, self._limits.body)
-        create = self._service.create_config(wanted.new_config(), request[USER].id)
-        return _config(await self._to_the_end(create))
+        return _config(await self._service.create_config(wanted.new_config(), request[USER].id))
 
     async def get_config(self, request: web.Request) -> web.Response:
         """``GET /configs/{id}``."""
@@ -157,7 +143,7 @@ class Api:
         """``PUT /configs/{id}``: what is not given stays as it is."""
         record, version = await self._record(request), wanted_version(request)
         update = await read_model(request, ConfigUpdate, self._limits.body)
-        updated = await self._to_the_end(self._service.update_config(record.id, update, version=version))
+        updated = await self._service.update_config(record.id, update, version=version)
         if updated is None:
             raise not_found()
         return _config(updated)
@@ -165,7 +151,7 @@ class Api:
     async def delete_config(self, request: web.Request) -> web.Response:
         """``DELETE /configs/{id}``."""
         record, version = await self._record(request), wanted_version(request)
-        if not await self._to_the_end(self._service.delete_config(record.id, version=version)):
+        if not await self._service.delete_config(record.id, version=version):
             raise not_found()
         return web.Response(status=204)
 
@@ -182,22 +168,18 @@ class Api:
 
     async def start_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/start``."""
-        record = await self._record(request)
-        if not record.config.enabled:
-            raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
-        return _done(await self._to_the_end(self._service.start_server(record.id)), "the server was not started")
+        record = await self._enabled(request)
+        return _done(await self._service.start_server(record.id), "the server was not started")
 
     async def stop_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/stop``."""
         record = await self._record(request)
-        return _done(await self._to_the_end(self._service.stop_server(record.id)), "the server was not stopped")
+        return _done(await self._service.stop_server(record.id), "the server was not stopped")
 
     async def restart_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/restart``."""
-        record = await self._record(request)
-        if not record.config.enabled:
-            raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
-        return _done(await self._to_the_end(self._service.restart_server(record.id)), "the server was not restarted")
+        record = await self._enabled(request)
+        return _done(await self._service.restart_server(record.id), "the server was not restarted")
 
     async def get_logs(self, request: web.Request) -> web.Response:
         """``GET /configs/{id}/logs``: for the owner and admins, because what one user did another may read there."""
@@ -333,6 +315,12 @@ class Api:
             raise not_found()
         return record
 
+    async def _enabled(self, request: web.Request) -> ConfigRecord:
+        record = await self._record(request)
+        if not record.config.enabled:
+            raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
+        return record
+
     async def _called(self, record: ConfigRecord, call: ToolCall) -> web.Response:
         result = await self._service.call_tool(record.id, call.name, call.arguments, timeout_s=call.timeout_s)
         return _answer(result, as_given=True)
@@ -350,23 +338,6 @@ class Api:
                 notes=list(translation.notes),
             )
         )
-
-    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """``work``, which goes on when its caller goes away meanwhile: nothing is left half-done."""
-        task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_note_unheard)
-            raise
-
-
-def _note_unheard(task: asyncio.Task[Any]) -> None:
-    """The failure of what nobody waits for any more."""
-    if not task.cancelled() and (exc := task.exception()) is not None:
-        log.warning("call_failed", error=str(exc) if isinstance(exc, DoogieError) else type(exc).__name__, unheard=True)
 
 
 def _may_see(user: User, record: ConfigRecord) -> bool:

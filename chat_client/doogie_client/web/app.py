@@ -60,7 +60,6 @@ def make_app(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        await api.finish()
 
     async def ending(_app: web.Application) -> None:
         api.end()

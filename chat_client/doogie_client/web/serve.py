@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -14,13 +15,15 @@ from doogie_client.client import ProxyClient
 from doogie_client.commands.catalogue import Catalogue
 from doogie_client.errors import DoogieError
 from doogie_client.service.service import MCPConfigService
-from doogie_client.service.sql.store import SqlConfigStore
+from doogie_client.service.sql import SqlConfigStore
+from doogie_client.service.sql.database import parse_url
+from doogie_client.service.store import StoreMisconfigured
 from doogie_client.web.api import Backend, Limits
 from doogie_client.web.app import make_app
 from doogie_client.web.bodies import BodyLimits
 from doogie_client.web.connection import Connection
 from doogie_client.web.listen import bind, url_of
-from doogie_client.web.settings import WebSettings
+from doogie_client.web.settings import PREFIX, WebSettings
 from doogie_client.web.users import UsersFile, UsersFileError
 from doogie_client.web.workers import EXIT_CANNOT_START, supervise
 
@@ -57,6 +60,7 @@ async def opened(settings: WebSettings, catalogue: Catalogue) -> AsyncIterator[B
         MCPConfigService(
             store=store,
             proxy=proxy,
+            catalogue=catalogue,
             run_dir=settings.run_dir,
             call_timeout_s=settings.call_timeout_s,
             session_timeout_s=settings.session_timeout_s,
@@ -68,7 +72,13 @@ async def opened(settings: WebSettings, catalogue: Catalogue) -> AsyncIterator[B
 
 async def open_store(settings: WebSettings) -> SqlConfigStore:
     """The store that the settings name. Raises ``StoreError``."""
-    return await SqlConfigStore.open(settings.database_url, key_file=settings.key_file)
+    if settings.key_file is not None:
+        return await SqlConfigStore.open(settings.database_url, key_file=settings.key_file)
+    address = parse_url(settings.database_url)
+    if address.get_backend_name() != "sqlite":
+        raise StoreMisconfigured(f"{PREFIX}KEY_FILE is missing: `doogie-chat init` makes one")
+    beside = Path(f"{address.database}.key")
+    return await SqlConfigStore.open(settings.database_url, key_file=beside, create_key=True)
 
 
 def _catalogue(settings: WebSettings) -> Catalogue:
@@ -130,7 +140,6 @@ async def _served(
         body=BodyLimits(settings.body_max_bytes, settings.body_timeout_s),
         user_requests_max=settings.user_requests_max,
         heartbeat_s=settings.heartbeat_s,
-        finish_timeout_s=settings.shutdown_timeout_s,
     )
     app = make_app(
         backend,
@@ -139,7 +148,7 @@ async def _served(
         allowed_hosts=settings.allowed_host_names,
         start_enabled=settings.start_enabled,
     )
-    # A tool call ends with its caller; what must not be half-done goes on (Api).
+    # A tool call ends with its caller; what must not be half-done is carried on by the service.
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.shutdown_timeout_s)
     await runner.setup()
     if runner.server is None:
