@@ -47,6 +47,8 @@ from doogie_contract.problems import ProblemType
 MAX_LOG_LINES = 10_000
 CONCURRENT_LISTS = 8
 """Servers that are asked for their tools at the same time by one request."""
+LIST_TIMEOUT_S = 10.0
+"""For one of them to answer: those that do should not wait for one that never does."""
 READINESS_TIMEOUT_S = 5.0
 DRY_RUN_NAME = "dry-run"
 """The proxy wants a server's name even to decide; no rule looks at it."""
@@ -160,6 +162,10 @@ class Api:
         exported = await self._service.generate_mcp_config_json(request[USER].id)
         return web.Response(text=json.dumps(exported), content_type="application/json")
 
+    async def export_configs_short(self, request: web.Request) -> web.Response:
+        """``GET /configs/json``: what the old front end asks for, and the old API took for a configuration's id."""
+        return await self.export_configs(request)
+
     # ── servers ──────────────────────────────────────────────────────────────────────────────────
 
     async def get_status(self, request: web.Request) -> web.Response:
@@ -168,7 +174,9 @@ class Api:
 
     async def start_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/start``."""
-        record = await self._enabled(request)
+        record = await self._record(request)
+        if not record.config.enabled:
+            raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
         return _done(await self._service.start_server(record.id), "the server was not started")
 
     async def stop_server(self, request: web.Request) -> web.Response:
@@ -178,7 +186,7 @@ class Api:
 
     async def restart_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/restart``."""
-        record = await self._enabled(request)
+        record = await self._record(request)
         return _done(await self._service.restart_server(record.id), "the server was not restarted")
 
     async def get_logs(self, request: web.Request) -> web.Response:
@@ -217,14 +225,16 @@ class Api:
         places = asyncio.Semaphore(CONCURRENT_LISTS)
 
         async def tools_of(record: ConfigRecord) -> list[ServerTool] | Unavailable:
-            async with places:
-                try:
+            try:
+                async with places, asyncio.timeout(LIST_TIMEOUT_S):
                     return await self._service.list_tools(record.id)
-                except StoreError:
-                    raise
-                except DoogieError as exc:
-                    refusal = refusal_of(exc)
-                    return Unavailable(id=record.id, name=record.name, type=refusal.kind.urn, detail=refusal.detail)
+            except TimeoutError:
+                refusal = Refusal(ChatProblem.CALL_TIMED_OUT, f"no answer within {LIST_TIMEOUT_S:g} s")
+            except StoreError:
+                raise
+            except DoogieError as exc:
+                refusal = refusal_of(exc)
+            return Unavailable(id=record.id, name=record.name, type=refusal.kind.urn, detail=refusal.detail)
 
         found = await asyncio.gather(*map(tools_of, enabled))
         tools = [tool for of_one in found if not isinstance(of_one, Unavailable) for tool in of_one]
@@ -313,12 +323,6 @@ class Api:
         record = await self._service.get_config_by_id(request.match_info["id"])
         if record is None or not _may_see(request[USER], record):
             raise not_found()
-        return record
-
-    async def _enabled(self, request: web.Request) -> ConfigRecord:
-        record = await self._record(request)
-        if not record.config.enabled:
-            raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
         return record
 
     async def _called(self, record: ConfigRecord, call: ToolCall) -> web.Response:

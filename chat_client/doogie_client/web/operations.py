@@ -75,6 +75,13 @@ OPERATIONS = (
         {200: McpConfigJson},
     ),
     Operation(
+        "GET",
+        f"{PREFIX}/configs/json",
+        Api.export_configs_short,
+        "The same, where the old front end asks for it",
+        {200: McpConfigJson},
+    ),
+    Operation(
         "POST",
         f"{PREFIX}/configs/dry-run",
         Api.dry_run,
