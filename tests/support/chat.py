@@ -125,7 +125,7 @@ class Events:
 
     async def block(self, timeout_s: float = 30) -> str | None:
         """What comes until the next empty line, a heartbeat too; None at the stream's end."""
-        lines = []
+        lines: list[str] = []
         async with asyncio.timeout(timeout_s):
             while line := (await self.response.content.readline()).decode():
                 if line == "\n":
