@@ -51,6 +51,14 @@ def refusal_of(exc: DoogieError) -> Refusal:
             return Refusal(ChatProblem.INTERNAL_ERROR, f"please report it; {_OPERATOR}")
 
 
+def for_the_log(exc: DoogieError) -> str:
+    """What an operator needs to know of a failure; not what a server or a caller said, which may hold anything."""
+    if isinstance(exc, service.StopFailed):
+        exc = exc.cause
+    known = isinstance(exc, store.StoreError | ProxyUnavailable | ProtocolError | ProblemResponse)
+    return f"{type(exc).__name__}: {exc}" if known else type(exc).__name__
+
+
 def refusal_of_status(status: ConfigStatus, what: str) -> Refusal:
     """A start or stop that came to status ``error``; ``what`` was not done."""
     errors = [ChatProblemDetail(**fault.model_dump()) for fault in status.faults]
@@ -89,6 +97,8 @@ def _of_service(exc: service.ServiceError) -> Refusal:
             cause = refusal_of(exc.cause)
             detail = f"the server could not be stopped, so nothing was changed: {cause.detail}"
             return Refusal(cause.kind, detail, cause.errors, proxy_request_id=cause.proxy_request_id)
+        case service.UnknownTool():
+            return Refusal(ProblemType.NOT_FOUND, str(exc))
         case service.InvalidCall():
             return invalid("body", str(exc))
         case _:

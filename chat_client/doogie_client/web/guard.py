@@ -13,7 +13,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from doogie_client.errors import DoogieError
-from doogie_client.web.failures import refusal_of
+from doogie_client.web.failures import for_the_log, refusal_of
 from doogie_client.web.problems import ChatProblem, Refusal
 from doogie_client.web.users import User
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemType
@@ -75,7 +75,7 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
             headers[hdrs.ALLOW] = exc.headers[hdrs.ALLOW]
     except DoogieError as exc:
         refusal = refusal_of(exc)
-        log.warning("call_failed", error=str(exc), proxy_request_id=refusal.proxy_request_id)
+        log.warning("call_failed", error=for_the_log(exc), proxy_request_id=refusal.proxy_request_id)
     except ConnectionError:
         raise  # the caller is gone: no one to answer, and no error of ours; aiohttp lets go of the connection
     except Exception:

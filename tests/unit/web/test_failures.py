@@ -28,6 +28,7 @@ from doogie_client.service.errors import (
     ServerNotRunning,
     SessionUnavailable,
     StopFailed,
+    UnknownTool,
 )
 from doogie_client.service.records import ConfigStatus, Status, StatusFault
 from doogie_client.service.store import (
@@ -41,7 +42,7 @@ from doogie_client.service.store import (
     StoreUnavailable,
     VersionConflict,
 )
-from doogie_client.web.failures import RELAYED, refusal_of, refusal_of_status
+from doogie_client.web.failures import RELAYED, for_the_log, refusal_of, refusal_of_status
 from doogie_client.web.problems import ChatProblem, Kind
 from doogie_contract.problems import Problem, ProblemDetail, ProblemType
 
@@ -76,6 +77,7 @@ EXPECTED: list[tuple[DoogieError, Kind]] = [
     (ConfigDisabled("x"), ChatProblem.CONFIG_DISABLED),
     (ServerNotRunning("x"), ChatProblem.SERVER_NOT_RUNNING),
     (SessionUnavailable("x"), ChatProblem.SESSION_UNAVAILABLE),
+    (UnknownTool("x"), ProblemType.NOT_FOUND),
     (InvalidCall("x"), ProblemType.INVALID_REQUEST),
     (CallRefused(-32602, "x"), ChatProblem.CALL_REFUSED),
     (CallTimedOut("x"), ChatProblem.CALL_TIMED_OUT),
@@ -124,6 +126,26 @@ def test_two_problems_with_one_name_are_one_problem() -> None:
     assert same == {"internal-error", "shutting-down"}
     for slug in same:
         assert len({kind.status for kind in (*ChatProblem, *ProblemType) if kind.slug == slug}) == 1
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        CallRefused(-32000, "what the server says"),
+        CallInterrupted("its last words"),
+        InvalidCall("what the caller sent"),
+        CommandRefused([Fault(FaultKind.UNKNOWN, "args.0", "a word of the command")]),
+    ],
+)
+def test_what_servers_and_callers_say_is_not_for_the_log(exc: DoogieError) -> None:
+    assert for_the_log(exc) == type(exc).__name__
+
+
+@pytest.mark.parametrize(
+    "exc", [StoreUnavailable(INNER), ProxyUnavailable(INNER), StopFailed("x", ProxyUnavailable(INNER))]
+)
+def test_what_an_operator_must_mend_is_for_the_log(exc: DoogieError) -> None:
+    assert INNER in for_the_log(exc)
 
 
 def test_a_refused_command_tells_each_fault_and_whom_to_ask() -> None:

@@ -185,7 +185,7 @@ async def test_a_failure_behind_the_app_is_logged_with_its_reason_and_told_as_it
         async with asked(app_of(failing(ProxyUnavailable("no such socket: /run/doogie/proxy.sock")))) as answer:
             assert (answer.status, await problem_of(answer)) == (503, "proxy-unavailable")
             assert "/run/doogie" not in await answer.text()
-    assert logs[0]["error"] == "no such socket: /run/doogie/proxy.sock"
+    assert logs[0]["error"] == "ProxyUnavailable: no such socket: /run/doogie/proxy.sock"
 
 
 async def test_a_refusal_says_who_is_asked_and_when_to_come_again() -> None:
