@@ -2,14 +2,10 @@
 
 import asyncio
 import json
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -98,7 +94,8 @@ class Chat:
 
     async def delete_all(self) -> None:
         """Stop and remove what ``create`` made."""
-        for config_id in self.created:
+        while self.created:
+            config_id = self.created.pop()
             answer = await self.call("DELETE", f"./configs/{config_id}")
             if answer.status not in (204, 404):
                 raise AssertionError(f"delete {config_id}: {answer.status} {answer.text}")
@@ -180,14 +177,19 @@ async def serving(directory: Path, app: web.Application) -> AsyncIterator[Chat]:
 
 @asynccontextmanager
 async def chat_under_test(
-    directory: Path, proxy: ProxyUnderTest, *, database: str | None = None, limits: Limits | None = None
+    directory: Path,
+    proxy: ProxyUnderTest,
+    *,
+    database: str | None = None,
+    limits: Limits | None = None,
+    allowed_hosts: Iterable[str] | None = None,
 ) -> AsyncIterator[Chat]:
     """A web app in this process. What was stored through ``Chat.create`` is stopped and removed at the end."""
     database = database or f"sqlite:///{directory}/chat.db"
     users = UsersFile(write_yaml(directory / "users.yaml", users_document()))
     async with (
         opened_backend(directory, proxy.socket, database) as backend,
-        serving(directory, make_app(backend, users, limits=limits)) as chat,
+        serving(directory, make_app(backend, users, limits=limits, allowed_hosts=allowed_hosts)) as chat,
     ):
         try:
             yield chat

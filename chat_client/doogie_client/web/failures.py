@@ -55,7 +55,9 @@ def for_the_log(exc: DoogieError) -> str:
     """What an operator needs to know of a failure; not what a server or a caller said, which may hold anything."""
     if isinstance(exc, service.StopFailed):
         exc = exc.cause
-    known = isinstance(exc, store.StoreError | ProxyUnavailable | ProtocolError | ProblemResponse)
+    if isinstance(exc, ProblemResponse):  # its faults may repeat what the caller sent
+        return f"{type(exc).__name__}: {exc.problem.detail}"
+    known = isinstance(exc, store.StoreError | ProxyUnavailable | ProtocolError)
     return f"{type(exc).__name__}: {exc}" if known else type(exc).__name__
 
 
