@@ -60,7 +60,7 @@ class Chat:
 
     http: aiohttp.ClientSession
     base: str = "http://chat"
-    created: list[str] = field(default_factory=list)
+    created: list[str] = field(default_factory=list, kw_only=True)
 
     async def call(
         self,
@@ -113,12 +113,25 @@ class Chat:
             yield Events(response)
 
 
+@dataclass
+class ChatHere(Chat):
+    """A web app that runs in this process."""
+
+    users: UsersFile = field(kw_only=True)
+    runner: web.AppRunner = field(kw_only=True)
+
+    async def shut_down(self) -> None:
+        """End it in good order."""
+        await self.runner.cleanup()
+
+
 class Events:
     """The events of a stream, one after another."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
         self.ids: list[int] = []
+        self._last: tuple[str, Json] | None = None
 
     async def block(self, timeout_s: float = 30) -> str | None:
         """What comes until the next empty line, a heartbeat too; None at the stream's end."""
@@ -131,12 +144,18 @@ class Events:
         return None
 
     async def next(self, timeout_s: float = 30) -> tuple[str, Json] | None:
-        """The next event's name and data; None at the stream's end."""
+        """The next event's name and data; None at the stream's end.
+
+        An app that has just been started tells all twice, the second time when it hears of changes: that is left out.
+        """
         while (block := await self.block(timeout_s)) is not None:
             fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
             if fields:
                 self.ids.append(int(fields["id"]))
-                return fields["event"], json.loads(fields["data"])
+                found = fields["event"], json.loads(fields["data"])
+                if found != self._last:
+                    self._last = found
+                    return found
         return None
 
     async def until(self, event: str, config_id: str, **seen: object) -> Json:
@@ -162,20 +181,6 @@ async def opened_backend(directory: Path, proxy_socket: Path, database: str) -> 
 
 
 @asynccontextmanager
-async def serving(directory: Path, app: web.Application) -> AsyncIterator[Chat]:
-    """The app on a unix socket."""
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=5)
-    await runner.setup()
-    socket = directory / "chat.sock"
-    try:
-        await web.UnixSite(runner, str(socket)).start()
-        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket), limit=0)) as http:
-            yield Chat(http)
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
 async def chat_under_test(
     directory: Path,
     proxy: ProxyUnderTest,
@@ -183,15 +188,22 @@ async def chat_under_test(
     database: str | None = None,
     limits: Limits | None = None,
     allowed_hosts: Iterable[str] | None = None,
-) -> AsyncIterator[Chat]:
-    """A web app in this process. What was stored through ``Chat.create`` is stopped and removed at the end."""
+) -> AsyncIterator[ChatHere]:
+    """A web app on a unix socket. What was stored through ``Chat.create`` is stopped and removed at the end."""
     database = database or f"sqlite:///{directory}/chat.db"
     users = UsersFile(write_yaml(directory / "users.yaml", users_document()))
-    async with (
-        opened_backend(directory, proxy.socket, database) as backend,
-        serving(directory, make_app(backend, users, limits=limits, allowed_hosts=allowed_hosts)) as chat,
-    ):
+    socket = directory / "chat.sock"
+    async with opened_backend(directory, proxy.socket, database) as backend:
+        app = make_app(backend, users, limits=limits, allowed_hosts=allowed_hosts)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=5)
+        await runner.setup()
         try:
-            yield chat
+            await web.UnixSite(runner, str(socket)).start()
+            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket), limit=0)) as http:
+                chat = ChatHere(http, users=users, runner=runner)
+                try:
+                    yield chat
+                finally:
+                    await chat.delete_all()
         finally:
-            await chat.delete_all()
+            await runner.cleanup()
