@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -23,7 +24,7 @@ from tests.support.harness import TOKEN, TOOLBOX, Answer, Json, ProxyUnderTest, 
 ADMIN, ALICE, BOB = "token-of-the-admin", "token-of-alice", "token-of-bob"
 MCP = "/api/v1/mcp"
 TIME = "doogie/mcp-server-time:2026.10.19"
-SLEEPER = {"args": ["run", "-i", "--rm", TOOLBOX, "sleep"]}
+SLEEPER: dict[str, Any] = {"args": ["run", "-i", "--rm", TOOLBOX, "sleep"]}
 """A server that runs until it is stopped, without MCP."""
 
 

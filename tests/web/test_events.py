@@ -130,12 +130,11 @@ async def test_a_reader_that_does_not_read_is_cut_off(chat_proxy: ProxyUnderTest
 
 
 async def test_streams_end_when_the_app_does(chat_proxy: ProxyUnderTest, tmp_path: Path) -> None:
-    async with chat_under_test(tmp_path, chat_proxy) as chat:
-        async with chat.events() as events:
-            assert await events.next() == ("snapshot", {"configs": []})
-            shutting = asyncio.create_task(chat.shut_down())
-            assert await events.next() is None
-            await shutting
+    async with chat_under_test(tmp_path, chat_proxy) as chat, chat.events() as events:
+        assert await events.next() == ("snapshot", {"configs": []})
+        shutting = asyncio.create_task(chat.shut_down())
+        assert await events.next() is None
+        await shutting
 
 
 async def test_news_of_another_process_are_told_too(chat_proxy: ProxyUnderTest, tmp_path: Path) -> None:

@@ -1,14 +1,21 @@
 """Logging of ``doogie-chat``: structlog, one event a line. Never tokens, values of environments, bodies."""
 
 import logging
+import os
 import sys
 
 import structlog
+
+
+def _with_pid(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    return {**event, "pid": os.getpid()}  # workers write to one log
+
 
 _SHARED: list[structlog.types.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _with_pid,
 ]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -40,10 +40,11 @@ def serve(settings: WebSettings) -> int:
     """
     users = UsersFile(settings.users_file)
     catalogue = _catalogue(settings)
-    listening = [bind(listener) for listener in settings.listeners]
-    log.info("listening", urls=[url_of(one) for one in listening], workers=settings.workers, users=len(users))
-    work = partial(_work, settings, users, catalogue, listening)
-    return work(None) if settings.workers == 1 else supervise(settings.workers, work)
+    with ExitStack() as stack:
+        listening = [stack.enter_context(bind(listener)) for listener in settings.listeners]
+        log.info("listening", urls=[url_of(one) for one in listening], workers=settings.workers, users=len(users))
+        work = partial(_work, settings, users, catalogue, listening)
+        return work(None) if settings.workers == 1 else supervise(settings.workers, work)
 
 
 @asynccontextmanager
