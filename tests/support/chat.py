@@ -1,6 +1,7 @@
 """The chat side's web app, in this process or as ``doogie-chat serve``, over a real proxy on the real engine."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -70,7 +71,7 @@ class Chat:
         body: object = None,
         *,
         token: str | None = ADMIN,
-        data: bytes | None = None,
+        data: bytes | io.BytesIO | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One call; ``body`` is sent as JSON, ``data`` as it is. A path that begins with ``.`` is below the API's."""

@@ -1,6 +1,6 @@
 """What a user who may do little, or nobody at all, tries; and where a planted secret must not be found."""
 
-import json
+import io
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from doogie_client.web.api import Limits
 from doogie_client.web.bodies import BodyLimits
+from doogie_client.web.operation import Operation
 from doogie_client.web.operations import OPERATIONS
 from tests.support.chat import ADMIN, ALICE, MCP, SLEEPER, TIME, Chat, chat_under_test
 from tests.support.chat_served import served_chat
@@ -18,10 +19,9 @@ BODIES = [operation for operation in OPERATIONS if operation.body is not None]
 
 
 @pytest.mark.parametrize("operation", BODIES, ids=lambda operation: operation.handler.__name__)
-async def test_a_hostile_body_is_refused_wherever_one_is_taken(chat: Chat, operation: object) -> None:
+async def test_a_hostile_body_is_refused_wherever_one_is_taken(chat: Chat, operation: Operation) -> None:
     made = await chat.create("server")
-    path = operation.path.replace("{id}", made["id"])  # type: ignore[attr-defined]  # parametrize's own typing
-    method = operation.method  # type: ignore[attr-defined]  # as above
+    path = operation.path.replace("{id}", made["id"])
     for data, problem in (
         (b"", "invalid-request"),
         (b"null", "invalid-request"),
@@ -33,12 +33,13 @@ async def test_a_hostile_body_is_refused_wherever_one_is_taken(chat: Chat, opera
         (b'{"name": "\\ud800"}', "invalid-request"),
         (b'\xff\xfe{"name": "x"}', "invalid-request"),
         (b'{"name": "x", "__proto__": {}}', "invalid-request"),
-        (b" " * 1_100_000, "body-too-large"),
     ):
-        answer = await chat.call(method, path, data=data)
+        answer = await chat.call(operation.method, path, data=data)
         assert answer.problem == problem, data[:80]
+    with io.BytesIO(b" " * 1_100_000) as large:
+        assert (await chat.call(operation.method, path, data=large)).problem == "body-too-large"
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
-        answer = await chat.call(method, path, data=b'{"name": "x"}', headers={"Content-Type": content_type})
+        answer = await chat.call(operation.method, path, data=b'{"name": "x"}', headers={"Content-Type": content_type})
         assert (answer.status, answer.problem) == (415, "unsupported-media-type"), content_type
     assert [one["id"] for one in (await chat.call("GET", "./configs")).json] == [made["id"]]
 
@@ -81,19 +82,6 @@ async def test_other_methods_are_refused(chat: Chat, method: str) -> None:
     assert (override.status, override.json) == (200, [])
 
 
-@pytest.mark.parametrize("header", ["Authorization", "Content-Type", "Origin"])
-async def test_a_header_that_two_readers_read_differently_is_refused(chat: Chat, header: str) -> None:
-    from multidict import CIMultiDict
-
-    values = {"Authorization": f"Bearer {ALICE}", "Content-Type": "text/plain", "Origin": "http://chat"}
-    headers = CIMultiDict(
-        {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json", "Origin": "http://chat"}
-    )
-    headers.add(header, values[header])
-    answer = await chat.call("POST", "./configs", data=json.dumps({"name": "x", **SLEEPER}).encode(), headers=headers)
-    assert (answer.status, answer.problem) == (400, "bad-request")
-
-
 async def test_who_forwards_says_nothing_about_who_asks(chat: Chat) -> None:
     headers = {
         "X-Forwarded-User": "admin",
@@ -123,18 +111,6 @@ async def test_a_user_cannot_reach_past_what_is_shared(chat: Chat) -> None:
     assert (await chat.call("GET", "./configs/export/json", token=ALICE)).json == {"mcpServers": {}}
 
 
-async def test_control_characters_in_what_is_logged_stay_in_one_line(
-    chat_proxy: ProxyUnderTest, tmp_path: Path
-) -> None:
-    async with served_chat(tmp_path, chat_proxy, log_format="console") as chat:
-        name = "evil\u2028[2J \x1b[2J"
-        assert (await chat.call("POST", "./configs", {"name": name, **SLEEPER})).status == 422
-        await chat.call("GET", "./configs", token="x\ty")
-        await chat.call("GET", "./x?\x1b[2J")
-        await chat.end()
-        assert "\x1b" not in chat.log.read_text()
-
-
 # ── a planted secret ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -145,7 +121,7 @@ async def test_a_planted_secret_is_found_nowhere(chat_proxy: ProxyUnderTest, tmp
 
         async def call(method: str, path: str, body: object = None, token: str | None = ADMIN) -> None:
             answer = await chat.call(method, path, body, token=token)
-            answers.append(f"{method} {path} {answer.status} {dict(answer.headers)} {answer.text}")
+            answers.append(f"{answer.status} {answer.headers} {answer.text}")
 
         env = {"API_KEY": SECRET, "GREETING": f"prefix-{SECRET}-suffix"}
         made = await chat.create(
@@ -174,20 +150,24 @@ async def test_a_planted_secret_is_found_nowhere(chat_proxy: ProxyUnderTest, tmp
         await call("POST", f"{path}/call", {"name": "tool", "arguments": {"key": SECRET}})
         await call("GET", "./configs", token=SECRET)
         await call("GET", f"./configs?token={SECRET}", token=None)
-        await events.until("config", made["id"], status="error")
+        told: list[str] = []
+
+        async def listen_until(words: str) -> None:
+            while not told or words not in told[-1]:
+                block = await events.block()
+                assert block is not None, "the stream ended"
+                told.append(block)
+
+        await listen_until('"status":"error"')
         await call("DELETE", path)
         chat.created.clear()
-        told = []
-        while not told or not told[-1].startswith("id") or "event: deleted" not in told[-1]:
-            block = await events.block()
-            assert block is not None
-            told.append(block)
+        await listen_until("event: deleted")
         assert await chat.end() == 0
     for where, text in (
         ("answers", "\n".join(answers)),
         ("events", "\n".join(told)),
         ("log", chat.log.read_text()),
-        ("database", "".join(p.read_bytes().decode("latin-1") for p in tmp_path.glob("chat.db*"))),
+        ("database", "".join(p.read_bytes().decode("latin-1") for p in tmp_path.glob("chat.db*") if p.is_file())),
     ):
         assert SECRET not in text, where
         assert ADMIN not in text, where

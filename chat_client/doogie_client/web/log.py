@@ -19,21 +19,24 @@ _SHARED: list[structlog.types.Processor] = [
 ]
 
 
-def configure(level: str, format_: str) -> None:
-    """Send every logger, the standard library's too, to stdout: ``json`` for machines, ``console`` for people."""
-    last: list[structlog.types.Processor]
+def formatter(format_: str) -> logging.Formatter:
+    """What makes a line of an event: ``json`` for machines, ``console`` for people."""
+    processors: list[structlog.types.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if format_ == "json":
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         # Not the default one for people: it prints the values of local variables, tokens and environments among them.
         plain = structlog.dev.plain_traceback
         # Every string as its repr, or a terminal would obey what a caller has put into it.
-        last = [
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain, repr_native_str=True)
-        ]
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_SHARED, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
-    )
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(), exception_formatter=plain, repr_native_str=True
+        )
+        processors.append(renderer)
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=processors)
+
+
+def configure(level: str, format_: str) -> None:
+    """Send every logger, the standard library's too, to stdout."""
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -41,5 +44,5 @@ def configure(level: str, format_: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
+    handler.setFormatter(formatter(format_))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

@@ -266,6 +266,14 @@ async def test_what_is_no_request_is_answered_as_plain_as_the_rest(sent: bytes, 
     assert [entry["event"] for entry in logs] == ["malformed_request"]
 
 
+@pytest.mark.parametrize("header", ["Authorization", "Content-Type", "Content-Encoding", "Origin"])
+async def test_a_header_that_two_readers_read_differently_is_refused(header: str) -> None:
+    async with raw_server() as exchange:
+        answer = await exchange(LINE + f"{header}: a\r\n{header}: b\r\nConnection: close\r\n\r\n".encode())
+    assert answer.split()[1] == b"400"
+    assert b"urn:doogie:problem:bad-request" in answer
+
+
 async def test_a_head_that_is_never_whole_is_given_up() -> None:
     async with raw_server() as exchange:
         assert await exchange(b"GET /thing HTTP/1.1\r\nHost:") == b""
