@@ -4,7 +4,7 @@ app         ``make_app``: the app, alone or within a larger one
 operations  the whole API, one row each; openapi makes ``/openapi.json`` of it
 api         the handlers; models: what they take and answer; events: server-sent events
 guard       what every request goes through; bodies, failures, problems: what comes in, what is refused
-users       who is asking: the users file
+users       who is asking: the users file; viewer: what they may see; display: how it is shown
 serve       ``doogie-chat serve``; settings, listen, workers, log: what it is made of
 cli         the command; provision: its ``init``
 """

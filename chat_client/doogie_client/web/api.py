@@ -21,11 +21,13 @@ from doogie_client.commands.catalogue import Catalogue
 from doogie_client.commands.command import MASK
 from doogie_client.commands.translate import translate
 from doogie_client.errors import DoogieError
+from doogie_client.service.errors import CallInterrupted, ServerNotRunning, SessionUnavailable
 from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, ServerConfig, Status
 from doogie_client.service.service import MCPConfigService
 from doogie_client.service.store import ConfigStore, StoreError
 from doogie_client.service.tools import ServerTool, anthropic_tools, openai_tools
 from doogie_client.web.bodies import BodyLimits, query, read_model, wanted_version
+from doogie_client.web.display import ASK_AN_ADMIN, require_values, restored
 from doogie_client.web.events import News, stream
 from doogie_client.web.failures import not_found, refusal_of, refusal_of_status
 from doogie_client.web.guard import USER
@@ -40,7 +42,8 @@ from doogie_client.web.models import (
 )
 from doogie_client.web.operation import Access, Operation
 from doogie_client.web.problems import ChatProblem, Refusal, invalid
-from doogie_client.web.users import Authenticate, Role, User
+from doogie_client.web.users import Authenticate, User
+from doogie_client.web.viewer import Viewer
 from doogie_contract.models import Health
 from doogie_contract.problems import ProblemType
 
@@ -52,6 +55,8 @@ LIST_TIMEOUT_S = 10.0
 READINESS_TIMEOUT_S = 5.0
 DRY_RUN_NAME = "dry-run"
 """The proxy wants a server's name even to decide; no rule looks at it."""
+
+VIEWER = web.RequestKey("viewer", Viewer)
 
 _CONFIGS = TypeAdapter(list[Config])
 
@@ -101,7 +106,8 @@ class Api:
             if user is None:
                 raise Refusal(ProblemType.UNAUTHENTICATED, "send Authorization: Bearer <token> with a token of a user")
             request[USER] = user
-            if operation.access is Access.ADMIN and user.role is not Role.ADMIN:
+            viewer = request[VIEWER] = Viewer(user, self._backend.store)
+            if operation.access is Access.ADMIN and not viewer.is_admin:
                 raise Refusal(ChatProblem.FORBIDDEN, f"{user.id} has the role {user.role.value}")
             if self.shutting_down:
                 raise Refusal(ChatProblem.SHUTTING_DOWN, "try again shortly", retry_after_s=1)
@@ -122,10 +128,11 @@ class Api:
         """``GET /configs``: a bare array; ``Link`` leads to the rest where ``limit`` leaves some out (RFC 8288)."""
         limit = int(request.query["limit"]) if "limit" in request.query else None
         after = _name_of_cursor(request.query["cursor"]) if "cursor" in request.query else None
-        records = await self._visible_to(request[USER], after=after, limit=None if limit is None else limit + 1)
+        viewer = request[VIEWER]
+        records = await viewer.list(after=after, limit=None if limit is None else limit + 1)
         shown = records if limit is None else records[:limit]
         response = web.Response(
-            body=_CONFIGS.dump_json([Config.of(record) for record in shown]), content_type="application/json"
+            body=_CONFIGS.dump_json([viewer.config(record) for record in shown]), content_type="application/json"
         )
         if len(shown) < len(records):
             rest = request.rel_url.with_query(limit=str(limit), cursor=_cursor_of_name(shown[-1].name))
@@ -135,20 +142,24 @@ class Api:
     async def create_config(self, request: web.Request) -> web.Response:
         """``POST /configs``."""
         wanted = await read_model(request, ConfigCreate, self._limits.body)
-        return _config(await self._service.create_config(wanted.new_config(), request[USER].id))
+        require_values(wanted)
+        return _config(request, await self._service.create_config(wanted.new_config(), request[USER].id))
 
     async def get_config(self, request: web.Request) -> web.Response:
         """``GET /configs/{id}``."""
-        return _config(await self._record(request))
+        return _config(request, await self._record(request))
 
     async def update_config(self, request: web.Request) -> web.Response:
         """``PUT /configs/{id}``: what is not given stays as it is."""
         record, version = await self._record(request), wanted_version(request)
         update = await read_model(request, ConfigUpdate, self._limits.body)
-        updated = await self._service.update_config(record.id, update, version=version)
+        mended = restored(update, record)
+        if mended != update and version is None:
+            version = record.version  # its values are of this one
+        updated = await self._service.update_config(record.id, mended, version=version)
         if updated is None:
             raise not_found()
-        return _config(updated)
+        return _config(request, updated)
 
     async def delete_config(self, request: web.Request) -> web.Response:
         """``DELETE /configs/{id}``."""
@@ -170,29 +181,33 @@ class Api:
 
     async def get_status(self, request: web.Request) -> web.Response:
         """``GET /configs/{id}/status``."""
-        return _status(await self._service.get_config_status((await self._record(request)).id))
+        record = await self._record(request)
+        return _status(request, record, await self._service.get_config_status(record.id))
 
     async def start_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/start``."""
         record = await self._record(request)
         if not record.config.enabled:
             raise Refusal(ChatProblem.CONFIG_DISABLED, "enable the configuration first")
-        return _done(await self._service.start_server(record.id), "the server was not started")
+        status = await self._service.start_server(record.id)
+        return _done(request, record, status, "the server was not started")
 
     async def stop_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/stop``."""
         record = await self._record(request)
-        return _done(await self._service.stop_server(record.id), "the server was not stopped")
+        status = await self._service.stop_server(record.id)
+        return _done(request, record, status, "the server was not stopped")
 
     async def restart_server(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/restart``."""
         record = await self._record(request)
-        return _done(await self._service.restart_server(record.id), "the server was not restarted")
+        status = await self._service.restart_server(record.id)
+        return _done(request, record, status, "the server was not restarted")
 
     async def get_logs(self, request: web.Request) -> web.Response:
         """``GET /configs/{id}/logs``: for the owner and admins, because what one user did another may read there."""
-        record, user = await self._record(request), request[USER]
-        if user.role is not Role.ADMIN and record.user_id != user.id:
+        record = await self._record(request)
+        if not request[VIEWER].may_look_into(record):
             raise Refusal(ChatProblem.FORBIDDEN, "the log of a shared server is for its owner and for admins")
         tail = min(int(request.query.get("tail", "200")), MAX_LOG_LINES)
         return web.Response(text=await self._service.get_logs(record.id, tail=tail), content_type="text/plain")
@@ -200,6 +215,7 @@ class Api:
     async def dry_run(self, request: web.Request) -> web.Response:
         """``POST /configs/dry-run``."""
         wanted = await read_model(request, ConfigCreate, self._limits.body)
+        require_values(wanted)
         return await self._admitted(wanted.new_config().config, DRY_RUN_NAME)
 
     async def dry_run_config(self, request: web.Request) -> web.Response:
@@ -211,27 +227,33 @@ class Api:
 
     async def list_config_tools(self, request: web.Request) -> web.Response:
         """``GET /configs/{id}/tools``."""
-        tools = await self._service.list_tools((await self._record(request)).id)
+        record = await self._record(request)
+        with _last_words_kept(request[VIEWER], record):
+            tools = await self._service.list_tools(record.id)
         return _answer(ToolList(tools=[one.tool for one in tools]), as_given=True)
 
     async def call_config_tool(self, request: web.Request) -> web.Response:
         """``POST /configs/{id}/call``."""
         record = await self._record(request)
-        return await self._called(record, await read_model(request, ToolCall, self._limits.body))
+        return await self._called(request, record, await read_model(request, ToolCall, self._limits.body))
 
     async def list_tools(self, request: web.Request) -> web.Response:
         """``GET /tools``: of all running servers that the caller may call, as definitions for a language model."""
-        enabled = [record for record in await self._visible_to(request[USER]) if record.config.enabled]
+        viewer = request[VIEWER]
+        enabled = [record for record in await viewer.list() if record.config.enabled]
         places = asyncio.Semaphore(CONCURRENT_LISTS)
 
         async def tools_of(record: ConfigRecord) -> list[ServerTool] | Unavailable:
             try:
                 async with places, asyncio.timeout(LIST_TIMEOUT_S):
-                    return await self._service.list_tools(record.id)
+                    with _last_words_kept(viewer, record):
+                        return await self._service.list_tools(record.id)
             except TimeoutError:
                 refusal = Refusal(ChatProblem.CALL_TIMED_OUT, f"no answer within {LIST_TIMEOUT_S:g} s")
             except StoreError:
                 raise
+            except Refusal as exc:
+                refusal = exc
             except DoogieError as exc:
                 refusal = refusal_of(exc)
             return Unavailable(id=record.id, name=record.name, type=refusal.kind.urn, detail=refusal.detail)
@@ -249,27 +271,25 @@ class Api:
         """``POST /call``: by a name of ``GET /tools``."""
         call = await read_model(request, ToolCall, self._limits.body)
         server_name = call.name.partition("__")[0]
-        for record in await self._visible_to(request[USER]):
+        for record in await request[VIEWER].list():
             if record.server_name == server_name:
-                return await self._called(record, call)
+                return await self._called(request, record, call)
         raise Refusal(ProblemType.NOT_FOUND, "there is no such tool: GET /tools names them, <server>__<tool>")
 
     # ── news, the proxy's policy, and the app itself ─────────────────────────────────────────────
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """``GET /events``: server-sent events."""
-        user = request[USER]
 
-        async def still_valid() -> bool:
-            return await self._authenticate(request) == user
+        async def is_still_known() -> bool:
+            return await self._authenticate(request) == request[USER]
 
         with self.news.subscribed() as subscription:
             return await stream(
                 request,
                 subscription,
-                list_visible=lambda: self._visible_to(user),
-                visible=lambda record: _may_see(user, record),
-                still_valid=still_valid,
+                request[VIEWER],
+                is_still_known=is_still_known,
                 heartbeat_s=self._limits.heartbeat_s,
             )
 
@@ -312,21 +332,16 @@ class Api:
             if not self._requests[user.id]:
                 del self._requests[user.id]
 
-    async def _visible_to(
-        self, user: User, *, after: str | None = None, limit: int | None = None
-    ) -> list[ConfigRecord]:
-        visible_to = None if user.role is Role.ADMIN else user.id
-        return await self._backend.store.list(visible_to=visible_to, after=after, limit=limit)
-
     async def _record(self, request: web.Request) -> ConfigRecord:
         """The configuration of the path. Raises one and the same ``Refusal`` for none and for one of somebody else."""
         record = await self._service.get_config_by_id(request.match_info["id"])
-        if record is None or not _may_see(request[USER], record):
+        if record is None or not request[VIEWER].may_see(record):
             raise not_found()
         return record
 
-    async def _called(self, record: ConfigRecord, call: ToolCall) -> web.Response:
-        result = await self._service.call_tool(record.id, call.name, call.arguments, timeout_s=call.timeout_s)
+    async def _called(self, request: web.Request, record: ConfigRecord, call: ToolCall) -> web.Response:
+        with _last_words_kept(request[VIEWER], record):
+            result = await self._service.call_tool(record.id, call.name, call.arguments, timeout_s=call.timeout_s)
         return _answer(result, as_given=True)
 
     async def _admitted(self, config: ServerConfig, name: str) -> web.Response:
@@ -344,8 +359,15 @@ class Api:
         )
 
 
-def _may_see(user: User, record: ConfigRecord) -> bool:
-    return user.role is Role.ADMIN or record.shared or record.user_id == user.id
+@contextmanager
+def _last_words_kept(viewer: Viewer, record: ConfigRecord) -> Iterator[None]:
+    """How a server ended is told, with what it wrote last, only to whom its log is for."""
+    try:
+        yield
+    except (ServerNotRunning, SessionUnavailable, CallInterrupted) as exc:
+        if viewer.may_look_into(record):
+            raise
+        raise Refusal(refusal_of(exc).kind, ASK_AN_ADMIN) from exc
 
 
 def _answer(model: BaseModel, status: int = 200, *, as_given: bool = False) -> web.Response:
@@ -354,22 +376,22 @@ def _answer(model: BaseModel, status: int = 200, *, as_given: bool = False) -> w
     return web.Response(status=status, body=body, content_type="application/json")
 
 
-def _config(record: ConfigRecord) -> web.Response:
-    response = _answer(Config.of(record))
+def _config(request: web.Request, record: ConfigRecord) -> web.Response:
+    response = _answer(request[VIEWER].config(record))
     response.etag = str(record.version)
     return response
 
 
-def _status(status: ConfigStatus | None) -> web.Response:
+def _status(request: web.Request, record: ConfigRecord, status: ConfigStatus | None) -> web.Response:
     if status is None:  # deleted meanwhile
         raise not_found()
-    return _answer(status)
+    return _answer(request[VIEWER].status(record, status))
 
 
-def _done(status: ConfigStatus | None, otherwise: str) -> web.Response:
+def _done(request: web.Request, record: ConfigRecord, status: ConfigStatus | None, otherwise: str) -> web.Response:
     if status is not None and status.status is Status.ERROR:
         raise refusal_of_status(status, otherwise)
-    return _status(status)
+    return _status(request, record, status)
 
 
 def _cursor_of_name(name: str) -> str:

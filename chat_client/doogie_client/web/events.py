@@ -17,15 +17,13 @@ from pydantic import BaseModel
 
 from doogie_client.service.records import ConfigRecord
 from doogie_client.service.store import ConfigStore, StoreError
-from doogie_client.web.models import ConfigEvent, Deleted, Snapshot
+from doogie_client.web.models import Deleted, Snapshot
+from doogie_client.web.viewer import Viewer
 
 RETRY_S = 1.0
 """Before a lost database is tried again."""
 
 log = structlog.get_logger(__name__)
-
-Visible = Callable[[ConfigRecord], bool]
-"""Whether a caller may see a record."""
 
 
 class Subscription:
@@ -121,10 +119,9 @@ class News:
 async def stream(
     request: web.Request,
     subscription: Subscription,
+    viewer: Viewer,
     *,
-    list_visible: Callable[[], Awaitable[list[ConfigRecord]]],
-    visible: Visible,
-    still_valid: Callable[[], Awaitable[bool]],
+    is_still_known: Callable[[], Awaitable[bool]],
     heartbeat_s: float,
 ) -> web.StreamResponse:
     """Answer with events until the caller goes away, may no longer see them, or the app ends.
@@ -132,9 +129,8 @@ async def stream(
     Args:
         request: of the caller.
         subscription: of ``News``.
-        list_visible: all that the caller may see.
-        visible: whether the caller may see a record.
-        still_valid: whether the caller is still who it was; asked with every heartbeat.
+        viewer: what the caller may see.
+        is_still_known: whether the caller is who it was; asked with every heartbeat.
         heartbeat_s: between two, so that neither side keeps a dead connection.
     """
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8"})
@@ -147,14 +143,14 @@ async def stream(
     try:
         while not subscription.ended:
             if now() >= beat:
-                if not await still_valid():
+                if not await is_still_known():
                     break
                 beat = now() + heartbeat_s
                 await _write(request, response, ":\n\n", heartbeat_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(beat):
                     await subscription.wait()
-            for event, data in await _events(subscription, known, list_visible, visible):
+            for event, data in await _events(subscription, known, viewer):
                 count += 1
                 text = f"id: {count}\nevent: {event}\ndata: {data.model_dump_json()}\n\n"
                 await _write(request, response, text, heartbeat_s)
@@ -173,24 +169,19 @@ async def _write(request: web.Request, response: web.StreamResponse, text: str, 
         raise ConnectionResetError("the reader of an event stream does not read") from None
 
 
-async def _events(
-    subscription: Subscription,
-    known: set[str],
-    list_visible: Callable[[], Awaitable[list[ConfigRecord]]],
-    visible: Visible,
-) -> list[tuple[str, BaseModel]]:
+async def _events(subscription: Subscription, known: set[str], viewer: Viewer) -> list[tuple[str, BaseModel]]:
     """What is new for a stream that has told of ``known``."""
     records = subscription.take()
     if records is None:
-        everything = await list_visible()
+        everything = await viewer.list()
         known.clear()
         known.update(record.id for record in everything)
-        return [("snapshot", Snapshot(configs=[ConfigEvent.of(record) for record in everything]))]
+        return [("snapshot", Snapshot(configs=[viewer.event(record) for record in everything]))]
     events: list[tuple[str, BaseModel]] = []
     for config_id, record in records.items():
-        if record is not None and visible(record):
+        if record is not None and viewer.may_see(record):
             known.add(config_id)
-            events.append(("config", ConfigEvent.of(record)))
+            events.append(("config", viewer.event(record)))
         elif config_id in known:
             known.discard(config_id)
             events.append(("deleted", Deleted(id=config_id)))

@@ -4,14 +4,12 @@ Requests refuse unknown fields. Answers never hold the value of an environment v
 """
 
 from datetime import datetime
-from typing import Self
 
 from mcp_types import Tool
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from doogie_client.service.records import (
     ConfigName,
-    ConfigRecord,
     Description,
     NewConfig,
     ServerConfig,
@@ -46,7 +44,10 @@ class ConfigCreate(ServerConfig):
 
 
 class Config(ServerConfig):
-    """A stored configuration. The values of ``env`` are ``***``; one that is sent back so stays as it is."""
+    """A stored configuration. The values of variables are ``***``; one that is sent back so stays as it is.
+
+    To users who may call it only, ``args`` are ``***`` too.
+    """
 
     id: str
     name: ConfigName
@@ -58,13 +59,6 @@ class Config(ServerConfig):
     created_at: datetime
     updated_at: datetime
 
-    @classmethod
-    def of(cls, record: ConfigRecord) -> Self:
-        """What may leave the service of a record."""
-        shown = record.masked()
-        own = {name: getattr(shown, name) for name in cls.model_fields.keys() - ServerConfig.model_fields.keys()}
-        return cls.model_validate(shown.config.model_dump() | own)
-
 
 class ConfigEvent(_Answer):
     """Data of an event ``config``: a configuration and what was last seen of its server."""
@@ -73,16 +67,6 @@ class ConfigEvent(_Answer):
     status: Status
     container_id: str | None
     error_message: str | None
-
-    @classmethod
-    def of(cls, record: ConfigRecord) -> Self:
-        """Of a record."""
-        return cls(
-            config=Config.of(record),
-            status=record.status,
-            container_id=record.container_id,
-            error_message=record.error_message,
-        )
 
 
 class Snapshot(_Answer):
