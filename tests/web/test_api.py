@@ -71,6 +71,47 @@ async def test_what_is_shared_may_be_seen_and_its_log_is_its_owners(chat: Chat) 
     assert (await chat.call("GET", f"./configs/{made['id']}", token=ALICE)).status == 404
 
 
+async def test_who_may_only_call_a_server_sees_neither_its_arguments_nor_its_last_words(chat: Chat) -> None:
+    made = await chat.create("failing", args=["run", "-i", "--rm", TOOLBOX, "exit", "3"], shared=True)
+    path = f"./configs/{made['id']}"
+    await chat.call("POST", f"{path}/start")
+    async with asyncio.timeout(30):
+        while (await chat.call("GET", f"{path}/status")).json["state"] != "exited":
+            await asyncio.sleep(0.02)
+    assert "exiting with code 3" in (await chat.call("GET", f"{path}/status")).json["error_message"]
+    async with chat.events(token=ALICE) as events:
+        told = [str(await events.next())]
+    for method, read, body in (
+        ("GET", path, None),
+        ("GET", "./configs", None),
+        ("GET", f"{path}/status", None),
+        ("GET", f"{path}/tools", None),
+        ("POST", f"{path}/call", {"name": "tool"}),
+        ("GET", "./tools", None),
+    ):
+        told.append((await chat.call(method, read, body, token=ALICE)).text)
+    assert not [one for one in told if "exiting with" in one or TOOLBOX in one]
+    assert "exiting with code 3" in (await chat.call("POST", f"{path}/call", {"name": "tool"})).text
+
+
+async def test_values_among_the_arguments_are_masked_and_can_be_sent_back(chat: Chat) -> None:
+    args = ["run", "-i", "-e", "GREETING=planted", "--env=API_KEY=secret", TOOLBOX, "sleep"]
+    made = await chat.create("server", args=args)
+    masked = ["run", "-i", "-e", "GREETING=***", "--env=API_KEY=***", TOOLBOX, "sleep"]
+    assert made["args"] == masked
+    path = f"./configs/{made['id']}"
+    await chat.call("POST", f"{path}/start")
+    same = await chat.call("PUT", path, {"args": masked, "env": {}})
+    assert (same.json["args"], same.json["version"]) == (masked, made["version"])
+    assert (await chat.call("GET", f"{path}/status")).json["status"] == "running", "nothing has changed"
+    other = await chat.call("PUT", path, {"args": [*masked[:-1], "exit", "3"]})
+    assert (other.status, other.json["version"]) == (200, made["version"] + 1)
+    refused = await chat.call("PUT", path, {"args": ["run", "-e", "OTHER=***", TOOLBOX]})
+    assert (refused.status, refused.problem) == (422, "invalid-request")
+    refused = await chat.call("POST", "./configs", {"name": "new", "args": masked})
+    assert (refused.status, refused.problem) == (422, "invalid-request")
+
+
 async def test_one_user_cannot_take_all_there_is(chat_proxy: ProxyUnderTest, tmp_path: Path) -> None:
     async with (
         chat_under_test(tmp_path, chat_proxy, limits=Limits(user_requests_max=2)) as chat,

@@ -125,7 +125,7 @@ async def test_a_planted_secret_is_found_nowhere(chat_proxy: ProxyUnderTest, tmp
 
         env = {"API_KEY": SECRET, "GREETING": f"prefix-{SECRET}-suffix"}
         made = await chat.create(
-            "server", env=env, args=["run", "-i", "-e", "API_KEY", TOOLBOX, "exit", "3"], shared=True
+            "server", env=env, args=["run", "-i", "-e", f"API_KEY={SECRET}", TOOLBOX, "exit", "3"], shared=True
         )
         path = f"./configs/{made['id']}"
         answers.append(str(made))

@@ -31,7 +31,9 @@ async def test_a_stream_begins_with_all_that_the_caller_may_see(chat: Chat) -> N
             assert found is not None
             name, data = found
             assert name == "snapshot"
-            assert [one["config"] for one in data["configs"]] == expected
+            assert [one["config"]["id"] for one in data["configs"]] == [one["id"] for one in expected]
+            if token == ADMIN:
+                assert [one["config"] for one in data["configs"]] == expected
             assert {one["status"] for one in data["configs"]} == {"stopped"}
             assert "planted" not in str(data)
             assert events.response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
@@ -73,14 +75,17 @@ async def test_users_are_told_of_what_they_may_see_alone(chat: Chat) -> None:
         assert await events.next() == ("deleted", {"id": private["id"]})
         await chat.call("DELETE", f"./configs/{private['id']}")
         sign = await chat.create("shared", shared=True)
-        assert (await events.until("config", sign["id"]))["config"] == sign
+        told = await events.next()
+        assert told is not None
+        assert (told[1]["config"]["id"], told[1]["config"]["args"]) == (sign["id"], ["***"])
 
 
 async def test_a_stream_without_news_has_heartbeats(chat_proxy: ProxyUnderTest, tmp_path: Path) -> None:
     async with fast_beats(tmp_path, chat_proxy) as chat, chat.events() as events:
         assert await events.next() == ("snapshot", {"configs": []})
-        blocks = [await events.block() for _ in range(4)]
-        assert blocks[-3:] == [":\n"] * 3
+        for _ in range(3):
+            while (block := await events.block()) != ":\n":
+                assert block is not None
 
 
 @pytest.mark.parametrize("busy", [False, True])

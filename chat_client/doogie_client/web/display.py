@@ -19,19 +19,19 @@ ASK_AN_ADMIN = "an admin can see why, in the server's status and log"
 
 def shown(config: ServerConfig, *, wholly: bool) -> ServerConfig:
     """What may leave the service of a command; ``wholly``: with its arguments."""
-    if not wholly:
-        first, args = config.command.partition(" ")[0] or config.command, [MASK] if config.args else []
-        return config.masked().model_copy(update={"command": first, "args": args})
     command, args = config.command, list(config.args)
     # The longest first, because one may be written within another: A=b in A=bc.
     for name, value, loc in sorted(_assignments(config), key=lambda one: len(one.value), reverse=True):
         written, hidden = f"{name}={value}", f"{name}={MASK}"
-        if loc == LINE_LOC:
-            # Where quotes or escapes have changed how it is written, nothing of the line but its program is shown.
-            command = command.replace(written, hidden) if written in command else f"{config.command.split()[0]} {MASK}"
-        else:
-            index = _index(args, loc, written)
+        if loc == LINE_LOC and written in command:
+            command = command.replace(written, hidden)
+        elif loc != LINE_LOC and (index := _index(args, loc, written)) is not None:
             args[index] = args[index].removesuffix(written) + hidden
+        else:
+            wholly = False  # quotes or escapes have changed how it is written
+    if not wholly:
+        words = config.command.split() or [MASK]
+        command, args = " ".join([words[0], *([MASK] if words[1:] else [])]), [MASK] if args else []
     return config.masked().model_copy(update={"command": command, "args": args})
 
 
@@ -58,10 +58,10 @@ def restored(update: ConfigUpdate, record: ConfigRecord) -> ConfigUpdate:
     stored = {one.name: one.value for one in _assignments(record.config)}
     args = list(after.args)
     for name, value, loc in _assignments(after):
-        if value == MASK and (loc == LINE_LOC or name not in stored):
-            raise _no_value(name, loc)
         if value == MASK:
-            index = _index(args, loc, f"{name}={MASK}")
+            index = None if loc == LINE_LOC else _index(args, loc, f"{name}={MASK}")
+            if index is None or name not in stored:
+                raise _no_value(name, loc)
             args[index] = args[index].removesuffix(MASK) + stored[name]
     return update.model_copy(update=given | ({"args": args} if "args" in given else {}))
 
@@ -80,10 +80,12 @@ def _assignments(command: ServerCommand) -> list[_Assignment]:
     return [_Assignment(one.name, one.value, one.loc) for one in found if one.value is not None]
 
 
-def _index(args: Sequence[str], loc: str, written: str) -> int:
+def _index(args: Sequence[str], loc: str, written: str) -> int | None:
     """Which argument has the assignment at its end: that of the option, ``-eA=b``, or the one after it."""
     first = int(loc.removeprefix("args."))
-    return next(index for index in (first, first + 1) if args[index].endswith(written))
+    return next(
+        (index for index in (first, first + 1) if args[index : index + 1] and args[index].endswith(written)), None
+    )
 
 
 def _no_value(name: str, loc: str) -> Refusal:
