@@ -20,6 +20,9 @@ from doogie_client.web.openapi import ID_PATTERN, document
 from doogie_client.web.operations import OPERATIONS
 from doogie_client.web.users import Authenticate
 
+_ID = rf"(?!(?:json|dry-run)\Z){ID_PATTERN}"
+"""Else ``Allow`` of these two would have the methods of a configuration."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -46,7 +49,7 @@ def make_app(
     if allowed_hosts is not None:
         app[ALLOWED_HOSTS] = frozenset(name.lower() for name in allowed_hosts)
     for operation in OPERATIONS:
-        path = operation.path.replace("{id}", f"{{id:{ID_PATTERN}}}")
+        path = operation.path.replace("{id}", f"{{id:{_ID}}}")
         app.router.add_route(operation.method, path, api.bind(operation))
     app.on_response_prepare.append(finish_headers)
 

@@ -120,7 +120,7 @@ class ToolCall(BaseModel):
 
     name: str = Field(min_length=1, max_length=512)
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
-    timeout_s: float | None = Field(default=None, gt=0, le=3600, description="default: DOOGIE_CHAT_CALL_TIMEOUT_S")
+    timeout_s: float | None = Field(default=None, ge=1, le=3600, description="default: DOOGIE_CHAT_CALL_TIMEOUT_S")
 
 
 class McpConfigJson(_Answer):

@@ -10,8 +10,8 @@ from doogie_client.web.operation import Access, Operation
 from doogie_client.web.problems import ChatProblem, ChatProblemDocument, Kind
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemType
 
-ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
-"""What ``{id}`` in a path must match, as a whole."""
+ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
+"""What ``{id}`` in a path must match, as a whole; but for ``json`` and ``dry-run``, which are paths of their own."""
 
 _REF = "#/components/schemas/{model}"
 _ANYWHERE: tuple[Kind, ...] = (
