@@ -111,6 +111,19 @@ def rotate_keys(
     typer.echo(f"all is encrypted with the key {rotation.key_id}; {rotation.rows} configurations were not before")
 
 
+@app.command("import-old")
+def import_old(
+    database: Annotated[Path, typer.Argument(metavar="DATABASE", help="DoogieBot's SQLite file; it is only read")],
+    shared: Annotated[bool, typer.Option("--shared", help="let every user see and call what is imported")] = False,
+) -> None:
+    """Take over the configurations of DoogieBot's own service, with their ids and owners. May be run again."""
+    imported = _with_store(lambda store: store.import_old_table(database, shared=shared))
+    for config in imported.configs:
+        what = "skipped" if config.imported_as is None else f"imported as {config.imported_as!r}"
+        typer.echo(f"{config.id} {config.name!r}: {what}" + (f" ({config.reason})" if config.reason else ""))
+    typer.echo(f"{len(imported.imported)} imported, {len(imported.skipped)} skipped")
+
+
 @app.command()
 def health() -> None:
     """Ask the first listener's /readyz; exit code 0 when database and proxy answer. For container health checks."""
