@@ -1,6 +1,7 @@
 """What the API has beside the old one: roles, versions, pages, dry runs, tools, logs, policy, readiness."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -216,6 +217,66 @@ async def test_a_stored_configuration_can_be_tried_too(chat: Chat) -> None:
     answer = await chat.call("GET", f"./configs/{made['id']}/dry-run")
     assert (answer.status, answer.json["rule"]) == (200, "toolbox")
     assert "planted" not in answer.text
+
+
+# ── import ───────────────────────────────────────────────────────────────────────────────────────
+
+DESKTOP = {
+    "mcpServers": {
+        "time": {"command": "uvx", "args": ["mcp-server-time"]},
+        "sleeper": {"command": "docker", "args": ["run", "-i", "--rm", "-e", "API_KEY", TOOLBOX, "sleep"],
+                    "env": {"API_KEY": "${API_KEY}"}},
+        "elsewhere": {"url": "https://mcp.example/sse"},
+        "forbidden": {"command": "docker", "args": ["run", "-i", "--rm", TOOLBOX, "forbidden"]},
+    }
+}  # fmt: skip
+
+
+async def test_a_file_of_another_host_is_imported_server_by_server(chat: Chat) -> None:
+    document = json.dumps(DESKTOP)
+    dry = await chat.call("POST", "./import?dry_run=1", {"document": document})
+    assert dry.status == 200, dry.text
+    assert {one["name"]: one["outcome"] for one in dry.json["servers"]} == {
+        "time": "created", "sleeper": "needs_input", "elsewhere": "refused", "forbidden": "needs_operator",
+    }  # fmt: skip
+    assert dry.json["saved"] is False
+    assert (await chat.call("GET", "./configs")).json == []
+
+    report = (await chat.call("POST", "./import", {"document": document})).json
+    assert report["saved"] is True
+    [stored] = (await chat.call("GET", "./configs")).json
+    chat.created.append(stored["id"])
+    assert (stored["name"], stored["command"], stored["args"]) == ("time", "uvx", ["mcp-server-time"])
+    assert report["servers"][0]["config_id"] == stored["id"]
+    assert (await chat.call("POST", f"./configs/{stored['id']}/start")).json["status"] == "running"
+
+    again = await chat.call("POST", "./import", {"document": document, "values": {"API_KEY": "planted-secret"}})
+    outcomes = {one["name"]: one["outcome"] for one in again.json["servers"]}
+    assert (outcomes["time"], outcomes["sleeper"]) == ("unchanged", "created")
+    assert "planted-secret" not in again.text
+    chat.created += [one["config_id"] for one in again.json["servers"] if one["config_id"] is not None]
+
+
+async def test_an_atomic_import_saves_all_or_nothing(chat: Chat) -> None:
+    report = await chat.call("POST", "./import?atomic=1", {"document": json.dumps(DESKTOP)})
+    assert (report.status, report.json["saved"]) == (200, False)
+    assert (await chat.call("GET", "./configs")).json == []
+
+
+async def test_a_changed_import_stops_what_runs(chat: Chat) -> None:
+    made = await chat.create("sleeper")
+    await chat.call("POST", f"./configs/{made['id']}/start")
+    server = {"command": "docker", "args": ["run", "-i", "--rm", TOOLBOX, "exit", "3"]}
+    body = {"document": json.dumps({"mcpServers": {"sleeper": server}}), "replace": True}
+    report = (await chat.call("POST", "./import", body)).json
+    assert report["servers"][0]["outcome"] == "updated"
+    assert (await chat.call("GET", f"./configs/{made['id']}/status")).json["status"] == "stopped"
+
+
+async def test_what_is_no_document_is_refused_with_its_place(chat: Chat) -> None:
+    for document in ("", "{", '{"mcpServers": 1}', '{"mcpServers": {"a": {}, "a": {}}}', "[" * 10_000):
+        answer = await chat.call("POST", "./import", {"document": document})
+        assert answer.status == 422 or answer.json["servers"][0]["outcome"] == "refused", document[:50]
 
 
 # ── tools ────────────────────────────────────────────────────────────────────────────────────────

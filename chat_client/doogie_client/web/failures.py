@@ -6,6 +6,7 @@ told without its particulars, which are in the log under the same request id.
 
 from doogie_client.commands.errors import CommandRefused
 from doogie_client.errors import DoogieError, ProblemResponse, ProtocolError, ProxyUnavailable, StdioClosed
+from doogie_client.hosts.jsonc import DocumentError
 from doogie_client.service import errors as service
 from doogie_client.service import store
 from doogie_client.service.records import ConfigStatus
@@ -35,6 +36,8 @@ def refusal_of(exc: DoogieError) -> Refusal:
         case CommandRefused():
             faults = [ChatProblemDetail(loc=fault.loc, msg=fault.msg, ask=fault.ask) for fault in exc.faults]
             return Refusal(ChatProblem.COMMAND_REFUSED, str(exc), faults)
+        case DocumentError():
+            return invalid("body.document", str(exc))
         case store.StoreError():
             return _of_store(exc)
         case service.ServiceError():

@@ -2,6 +2,7 @@
 
 from mcp_types import CallToolResult
 
+from doogie_client.service.import_report import ImportReport, ImportRequest
 from doogie_client.service.records import ConfigStatus, ConfigUpdate
 from doogie_client.web.api import Api
 from doogie_client.web.models import (
@@ -65,6 +66,16 @@ OPERATIONS = (
         {200: Config},
         (ChatProblem.NAME_TAKEN, ChatProblem.COMMAND_REFUSED),
         body=ConfigCreate,
+        access=Access.ADMIN,
+    ),
+    Operation(
+        "POST",
+        f"{PREFIX}/import",
+        Api.import_configs,
+        "Store the servers of another host's file; what cannot be stored comes back with its reasons",
+        {200: ImportReport},
+        body=ImportRequest,
+        query={"atomic": "[01]", "dry_run": "[01]"},
         access=Access.ADMIN,
     ),
     Operation(

@@ -19,6 +19,7 @@ from doogie_client.errors import (
     problem_response,
     stdio_closed,
 )
+from doogie_client.hosts.jsonc import DocumentError
 from doogie_client.service.errors import (
     CallInterrupted,
     CallRefused,
@@ -65,6 +66,7 @@ def of_proxy(kind: ProblemType, detail: str = "what the proxy says") -> ProblemR
 
 EXPECTED: list[tuple[DoogieError, Kind]] = [
     (CommandRefused([Fault(FaultKind.MALFORMED, "args.0", "no")]), ChatProblem.COMMAND_REFUSED),
+    (DocumentError("servers.x", "no"), ProblemType.INVALID_REQUEST),
     (ConfigNotFound("x"), ProblemType.NOT_FOUND),
     (NameTaken("x"), ChatProblem.NAME_TAKEN),
     (VersionConflict("x"), ChatProblem.VERSION_MISMATCH),
