@@ -22,7 +22,7 @@ from doogie_client.web.app import make_app
 from doogie_client.web.users import UsersFile, hash_token
 from tests.support.harness import TOKEN, TOOLBOX, Answer, Json, ProxyUnderTest, toolbox_rule, write_yaml
 
-ADMIN, ALICE, BOB = "token-of-the-admin", "token-of-alice", "token-of-bob"
+ADMIN, ROOT, ALICE, BOB = "token-of-the-admin", "token-of-root", "token-of-alice", "token-of-bob"
 MCP = "/api/v1/mcp"
 TIME = "doogie/mcp-server-time:2026.10.19"
 SLEEPER: dict[str, Any] = {"args": ["run", "-i", "--rm", TOOLBOX, "sleep"]}
@@ -48,8 +48,8 @@ def chat_rules() -> list[dict[str, object]]:
 
 
 def users_document() -> dict[str, object]:
-    """An admin and two users."""
-    roles = {"admin": ("admin", ADMIN), "alice": ("user", ALICE), "bob": ("user", BOB)}
+    """Two admins and two users."""
+    roles = {"admin": ("admin", ADMIN), "root": ("admin", ROOT), "alice": ("user", ALICE), "bob": ("user", BOB)}
     return {
         "version": 1,
         "users": {name: {"role": role, "token_sha256": [hash_token(token)]} for name, (role, token) in roles.items()},

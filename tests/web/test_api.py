@@ -8,7 +8,7 @@ from pathlib import Path
 from doogie_client.web.api import Limits
 from doogie_client.web.operation import Access, Operation
 from doogie_client.web.operations import OPERATIONS
-from tests.support.chat import ADMIN, ALICE, BOB, SLEEPER, TIME, Chat, chat_rules, chat_under_test
+from tests.support.chat import ADMIN, ALICE, BOB, ROOT, SLEEPER, TIME, Chat, chat_rules, chat_under_test
 from tests.support.harness import TOOLBOX, ProxyUnderTest, policy_document, proxy_under_test
 from tests.web.old_api import UNKNOWN
 
@@ -343,6 +343,19 @@ async def test_a_call_that_is_none_is_refused(chat: Chat) -> None:
         for path in (f"./configs/{made['id']}/call", "./call"):
             answer = await chat.call("POST", path, body)
             assert (answer.status, answer.problem) == (422, "invalid-request"), body
+
+
+async def test_what_is_anothers_is_no_tool_of_an_admins_chat(chat: Chat, chat_proxy: ProxyUnderTest) -> None:
+    document = json.dumps({"mcpServers": {"time": {"command": "uvx", "args": ["mcp-server-time"]}}})
+    made = await chat.create("time", **TIME_SERVER)
+    await chat.call("POST", f"./configs/{made['id']}/start")
+    other = {"Authorization": f"Bearer {ROOT}"}
+    assert (await chat.call("GET", f"./configs/{made['id']}", headers=other)).status == 200
+    assert (await chat.call("GET", "./tools", headers=other)).json == {"tools": [], "unavailable": []}
+    called = await chat.call("POST", "./call", {"name": "time__get_current_time"}, headers=other)
+    assert (called.status, called.problem) == (404, "not-found")
+    taken = await chat.call("POST", "./import", {"document": document}, headers=other)
+    assert taken.json["servers"][0]["outcome"] == "refused"
 
 
 async def test_a_disabled_server_is_not_called(chat: Chat) -> None:

@@ -132,7 +132,7 @@ class Api:
         limit = int(request.query["limit"]) if "limit" in request.query else None
         after = _name_of_cursor(request.query["cursor"]) if "cursor" in request.query else None
         viewer = request[VIEWER]
-        records = await viewer.list(after=after, limit=None if limit is None else limit + 1)
+        records = await viewer.list_visible(after=after, limit=None if limit is None else limit + 1)
         shown = records if limit is None else records[:limit]
         response = web.Response(
             body=_CONFIGS.dump_json([viewer.config(record) for record in shown]), content_type="application/json"
@@ -154,7 +154,8 @@ class Api:
 
     async def update_config(self, request: web.Request) -> web.Response:
         """``PUT /configs/{id}``: what is not given stays as it is."""
-        record, version = await self._record(request), wanted_version(request)
+        record = await self._record(request)
+        version = wanted_version(request, record.version)
         update = await read_model(request, ConfigUpdate, self._limits.body)
         mended = restored(update, record)
         if mended != update and version is None:
@@ -166,7 +167,8 @@ class Api:
 
     async def delete_config(self, request: web.Request) -> web.Response:
         """``DELETE /configs/{id}``."""
-        record, version = await self._record(request), wanted_version(request)
+        record = await self._record(request)
+        version = wanted_version(request, record.version)
         if not await self._service.delete_config(record.id, version=version):
             raise not_found()
         return web.Response(status=204)
@@ -262,7 +264,7 @@ class Api:
     async def list_tools(self, request: web.Request) -> web.Response:
         """``GET /tools``: of all running servers that the caller may call, as definitions for a language model."""
         viewer = request[VIEWER]
-        enabled = [record for record in await viewer.list() if record.config.enabled]
+        enabled = [record for record in await viewer.list_usable() if record.config.enabled]
         places = asyncio.Semaphore(CONCURRENT_LISTS)
 
         async def tools_of(record: ConfigRecord) -> list[ServerTool] | Unavailable:
@@ -293,7 +295,7 @@ class Api:
         """``POST /call``: by a name of ``GET /tools``."""
         call = await read_model(request, ToolCall, self._limits.body)
         server_name = call.name.partition("__")[0]
-        for record in await request[VIEWER].list():
+        for record in await request[VIEWER].list_usable():
             if record.server_name == server_name:
                 return await self._called(request, record, call)
         raise Refusal(ProblemType.NOT_FOUND, "there is no such tool: GET /tools names them, <server>__<tool>")

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from aiohttp import hdrs, web
+from aiohttp.helpers import ETAG_ANY
 from pydantic import BaseModel, ValidationError
 
-from doogie_client.web.problems import Refusal, invalid
+from doogie_client.web.problems import ChatProblem, Refusal, invalid
 from doogie_contract.problems import ProblemDetail, ProblemType
 
 MAX_JSON_DEPTH = 64
@@ -20,7 +21,6 @@ MAX_NUMBER_CHARS = 400
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _JSON_CONTENT_TYPE = re.compile(r'application/json(?:\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
-_ENTITY_TAG = re.compile(r'"([0-9]{1,18})"')
 
 
 class BodyLimits(NamedTuple):
@@ -105,19 +105,18 @@ def query(request: web.Request, allowed: Mapping[str, str]) -> dict[str, str]:
     return dict(request.query)
 
 
-def wanted_version(request: web.Request) -> int | None:
+def wanted_version(request: web.Request, current: int) -> int | None:
     """The version that ``If-Match`` makes the condition (RFC 9110 section 13.1.1); None: no condition, or ``*``.
 
     Raises:
-        Refusal: invalid-request: not one entity tag of ours.
+        Refusal: version-mismatch: ``current`` is none of those that are meant.
     """
-    given = request.headers.getall(hdrs.IF_MATCH, [])
-    if given in ([], ["*"]):
+    tags = request.if_match
+    if tags is None or any(tag.value == ETAG_ANY for tag in tags):
         return None
-    match = _ENTITY_TAG.fullmatch(given[0])
-    if len(given) > 1 or match is None:
-        raise invalid("header.If-Match", 'must be the ETag of one earlier answer, like "3", or *')
-    return int(match[1])
+    if not any(tag.value == str(current) and not tag.is_weak for tag in tags):
+        raise Refusal(ChatProblem.VERSION_MISMATCH, f'it is at version "{current}": read it again')
+    return current
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -173,7 +173,7 @@ async def _events(subscription: Subscription, known: set[str], viewer: Viewer) -
     """What is new for a stream that has told of ``known``."""
     records = subscription.take()
     if records is None:
-        everything = await viewer.list()
+        everything = await viewer.list_visible()
         known.clear()
         known.update(record.id for record in everything)
         return [("snapshot", Snapshot(configs=[viewer.event(record) for record in everything]))]

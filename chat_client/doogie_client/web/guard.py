@@ -141,6 +141,10 @@ def _name_of(host: str) -> str | None:
 
 def _refusal_of_http(exc: web.HTTPException, request: web.Request) -> Refusal:
     match exc.status:
+        case 401:  # as 403: of the authentication of the application around this one
+            return Refusal(ProblemType.UNAUTHENTICATED, exc.reason)
+        case 403:
+            return Refusal(ChatProblem.FORBIDDEN, exc.reason)
         case 404:
             return Refusal(ProblemType.NOT_FOUND, "no such path; /openapi.json lists them all")
         case 405:

@@ -16,7 +16,7 @@ class ChatProblem(Enum):
     """Problems of the chat side alone, with their HTTP status (RFC 9110) and title."""
 
     CONFIG_DISABLED = ("config-disabled", 400, "The configuration is disabled")
-    FORBIDDEN = ("forbidden", 403, "Only an admin may do this")
+    FORBIDDEN = ("forbidden", 403, "The caller may not do this")
     NAME_TAKEN = ("name-taken", 409, "Another configuration has this name")
     SERVER_NOT_RUNNING = ("server-not-running", 409, "The server does not run")
     VERSION_MISMATCH = ("version-mismatch", 412, "The configuration was changed meanwhile")

@@ -31,13 +31,17 @@ class Viewer:
         """Whether this user may change, start and stop."""
         return self.user.role is Role.ADMIN
 
-    async def list(self, *, after: str | None = None, limit: int | None = None) -> list[ConfigRecord]:
+    async def list_visible(self, *, after: str | None = None, limit: int | None = None) -> list[ConfigRecord]:
         """What this user may see, by name; ``limit`` after that name. Raises ``StoreUnavailable``."""
         visible_to = None if self.is_admin else self.user.id
         return await self.store.list(visible_to=visible_to, after=after, limit=limit)
 
+    async def list_usable(self) -> list[ConfigRecord]:
+        """Those whose tools are this user's in a chat: their own and shared ones, for admins too."""
+        return await self.store.list(visible_to=self.user.id)
+
     def may_see(self, record: ConfigRecord) -> bool:
-        """Whether it is in ``list``."""
+        """Whether it is in ``list_visible``."""
         return record.shared or self.may_look_into(record)
 
     def may_look_into(self, record: ConfigRecord) -> bool:

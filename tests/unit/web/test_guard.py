@@ -188,6 +188,19 @@ async def test_a_failure_behind_the_app_is_logged_with_its_reason_and_told_as_it
     assert logs[0]["error"] == "ProxyUnavailable: no such socket: /run/doogie/proxy.sock"
 
 
+@pytest.mark.parametrize(
+    ("exc", "problem"),
+    [
+        (web.HTTPUnauthorized(), "unauthenticated"),
+        (web.HTTPForbidden(), "forbidden"),
+        (web.HTTPFound("/login"), "bad-request"),
+    ],
+)
+async def test_what_the_authentication_around_it_raises_becomes_a_problem(exc: web.HTTPException, problem: str) -> None:
+    async with asked(app_of(failing(exc))) as answer:
+        assert await problem_of(answer) == problem
+
+
 async def test_a_refusal_says_who_is_asked_and_when_to_come_again() -> None:
     refusal = Refusal(ProblemType.UNAUTHENTICATED, "who?", retry_after_s=3)
     async with asked(app_of(failing(refusal))) as answer:

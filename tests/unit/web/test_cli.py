@@ -1,7 +1,9 @@
-"""What keeps ``doogie-chat serve`` from serving, and what ``init`` makes."""
+"""The command ``doogie-chat``: what keeps it from serving, what ``init`` makes, and what it does to a database."""
 
 import os
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,76 @@ def test_hash_token_hashes_a_line() -> None:
 def test_hash_token_makes_a_new_one() -> None:
     token, digest = CliRunner().invoke(app, ["hash-token", "--new"]).output.split()
     assert digest == users.hash_token(token)
+
+
+# ── the database ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def database(settings: WebSettings, monkeypatch: pytest.MonkeyPatch) -> WebSettings:
+    """The settings, in the environment of the command."""
+    monkeypatch.setenv(f"{PREFIX}DATABASE_URL", settings.database_url)
+    monkeypatch.setenv(f"{PREFIX}KEY_FILE", str(settings.key_file))
+    return settings
+
+
+OLD_TABLE = """
+    CREATE TABLE mcp_server_configs (id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, description VARCHAR,
+        server_type VARCHAR NOT NULL, status VARCHAR, container_id VARCHAR, user_id VARCHAR NOT NULL,
+        created_at DATETIME, updated_at DATETIME, config JSON);
+    INSERT INTO mcp_server_configs (id, name, server_type, user_id, created_at, updated_at, config) VALUES
+        ('a-1', 'time', 'custom', 'alice', '2025-01-01 00:00:00', '2025-01-01 00:00:00',
+         '{"command": "docker", "args": ["run", "-i", "mcp/time"], "env": {"KEY": "planted"}, "enabled": true}'),
+        ('a-2', 'time', 'custom', 'bob', '2025-01-02 00:00:00', '2025-01-02 00:00:00',
+         '{"command": "docker", "args": ["run", "-i", "mcp/time"], "env": null, "enabled": true}');
+"""
+
+
+def test_import_old_says_what_became_of_each(database: WebSettings, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "doogie.db")) as old:
+        old.executescript(OLD_TABLE)
+    done = CliRunner().invoke(app, ["import-old", str(tmp_path / "doogie.db")])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        "a-1 'time': imported as 'time'",
+        "a-2 'time': imported as 'time (2)' ('time' is taken, or cannot be a name here)",
+        "2 imported, 0 skipped",
+    ]
+    again = CliRunner().invoke(app, ["import-old", str(tmp_path / "doogie.db")])
+    assert again.output.splitlines()[-1] == "0 imported, 2 skipped"
+
+
+def test_import_old_names_a_file_that_is_none(database: WebSettings, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["import-old", str(tmp_path / "nowhere.db")])
+    assert done.exit_code == 1
+    assert "nowhere.db is not a database of DoogieBot's" in done.output
+
+
+def test_rotate_keys_says_how_much_it_encrypted_anew(database: WebSettings, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "doogie.db")) as old:
+        old.executescript(OLD_TABLE)
+    CliRunner().invoke(app, ["import-old", str(tmp_path / "doogie.db")])
+    assert database.key_file is not None
+    [old_key] = database.key_file.read_text().split()
+    done = CliRunner().invoke(app, ["rotate-keys", "--new-key"])
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("; 2 configurations were not before\n")
+    assert database.key_file.read_text().split()[1] == old_key
+    assert CliRunner().invoke(app, ["rotate-keys"]).output.endswith("; 0 configurations were not before\n")
+
+
+@pytest.mark.parametrize("command", [["serve"], ["rotate-keys"], ["import-old", "x.db"], ["health"]])
+def test_a_setting_that_is_not_valid_is_named_by_its_variable(
+    database: WebSettings, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}BODY_TIMEOUT_S", "soon")
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "DOOGIE_CHAT_BODY_TIMEOUT_S: Input should be a valid number" in done.output
+
+
+def test_health_says_why_it_cannot_ask(database: WebSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(f"{PREFIX}LISTEN", f"unix://{tmp_path}/nobody.sock")
+    done = CliRunner().invoke(app, ["health"])
+    assert done.exit_code == 1
+    assert "nobody.sock" in done.output
