@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
 
+from doogie_client.web.api import Limits
 from doogie_client.web.app import make_app
 from doogie_client.web.users import Role, User
 from tests.support.chat import SLEEPER, Chat, opened_backend
@@ -74,13 +76,15 @@ async def test_the_application_around_it_stays_as_it_is(chat_proxy: ProxyUnderTe
         assert "X-Request-Id" not in own.headers
 
 
-async def test_a_session_that_ends_ends_its_stream(chat_proxy: ProxyUnderTest, tmp_path: Path) -> None:
-    from doogie_client.web.api import Limits
+@pytest.mark.parametrize("how", ["another role", "nobody", "raises"])
+async def test_a_session_that_ends_ends_its_stream(chat_proxy: ProxyUnderTest, tmp_path: Path, how: str) -> None:
+    eve = User("eve", Role.USER)
+    now: list[str] = []
 
-    known = {"s": User("eve", Role.USER)}
-
-    async def authenticate(request: web.Request) -> User | None:
-        return known.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+    async def authenticate(_request: web.Request) -> User | None:
+        if now == ["raises"]:
+            raise web.HTTPUnauthorized
+        return {"another role": User("eve", Role.ADMIN), "nobody": None}[now[0]] if now else eve
 
     async with opened_backend(tmp_path, chat_proxy.socket, f"sqlite:///{tmp_path}/chat.db") as backend:
         runner = web.AppRunner(make_app(backend, authenticate, limits=Limits(heartbeat_s=0.1)), shutdown_timeout=5)
@@ -93,7 +97,7 @@ async def test_a_session_that_ends_ends_its_stream(chat_proxy: ProxyUnderTest, t
                 Chat(http).events(token="s") as events,
             ):
                 assert await events.next() == ("snapshot", {"configs": []})
-                known["s"] = User("eve", Role.ADMIN)
+                now.append(how)
                 async with asyncio.timeout(10):
                     while await events.block() is not None:
                         pass

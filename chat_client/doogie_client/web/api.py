@@ -27,7 +27,7 @@ from doogie_client.service.import_report import ImportRequest
 from doogie_client.service.importing import import_document
 from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, ServerConfig, Status
 from doogie_client.service.service import MCPConfigService
-from doogie_client.service.store import ConfigStore, StoreError
+from doogie_client.service.store import ConfigStore
 from doogie_client.service.tools import ServerTool, anthropic_tools, openai_tools
 from doogie_client.web.bodies import BodyLimits, query, read_model, wanted_version
 from doogie_client.web.display import ASK_AN_ADMIN, require_values, restored
@@ -274,8 +274,6 @@ class Api:
                         return await self._service.list_tools(record.id)
             except TimeoutError:
                 refusal = Refusal(ChatProblem.CALL_TIMED_OUT, f"no answer within {LIST_TIMEOUT_S:g} s")
-            except StoreError:
-                raise
             except Refusal as exc:
                 refusal = exc
             except DoogieError as exc:
@@ -306,7 +304,10 @@ class Api:
         """``GET /events``: server-sent events."""
 
         async def is_still_known() -> bool:
-            return await self._authenticate(request) == request[USER]
+            try:
+                return await self._authenticate(request) == request[USER]
+            except web.HTTPException:  # how an application around this one may say no
+                return False
 
         with self.news.subscribed() as subscription:
             return await stream(
@@ -328,10 +329,14 @@ class Api:
     async def readyz(self, _request: web.Request) -> web.Response:
         """``GET /readyz``: database and proxy answer."""
         reasons = ["the web app is ending"] if self.shutting_down else []
-        for what, question in (("database", self._backend.store.get("")), ("proxy", self._backend.proxy.list())):
+        questions: dict[str, Callable[[], Awaitable[object]]] = {
+            "database": partial(self._backend.store.get, ""),
+            "proxy": self._backend.proxy.list,
+        }
+        for what, ask in questions.items():
             try:
                 async with asyncio.timeout(READINESS_TIMEOUT_S):
-                    await question
+                    await ask()
             except (DoogieError, TimeoutError) as exc:
                 reasons.append(f"the {what} cannot be used")
                 log.warning("not_ready", what=what, error=str(exc))

@@ -1,8 +1,7 @@
 """``make_app``: the web app, to be served by ``doogie-chat`` or put into an application of one's own.
 
-app = make_app(Backend(service, store, proxy, catalogue), authenticate)
-web.run_app(app)                       # alone, or
-larger_app.add_subapp("/tools/", app)  # within another aiohttp application
+With ``app = make_app(Backend(service, store, proxy, catalogue), authenticate)``: ``web.run_app(app)`` serves it alone,
+``larger.add_subapp("/doogie/", app)`` within another aiohttp application.
 """
 
 import asyncio

@@ -15,6 +15,8 @@ from doogie_contract.problems import ProblemDetail, ProblemType
 
 MAX_JSON_DEPTH = 64
 """Arguments of tools may be deep; what is far deeper is made to hurt."""
+MAX_FAULTS = 50
+"""Of one body that are told: one of a million unknown fields is not answered with a million of them."""
 MAX_NUMBER_CHARS = 400
 """Enough for every float; Python takes quadratic time for an integer's digits."""
 
@@ -66,7 +68,7 @@ async def read_model(request: web.Request, model: type[ModelT], limits: BodyLimi
     except ValidationError as exc:
         faults = [
             ProblemDetail(loc=".".join(["body", *(str(part) for part in error["loc"])]), msg=_message(error))
-            for error in exc.errors(include_url=False, include_context=False, include_input=False)
+            for error in exc.errors(include_url=False, include_context=False, include_input=False)[:MAX_FAULTS]
         ]
     raise Refusal(ProblemType.INVALID_REQUEST, "; ".join(f"{fault.loc}: {fault.msg}" for fault in faults[:5]), faults)
 

@@ -47,7 +47,7 @@ def refusal_of(exc: DoogieError) -> Refusal:
         case ProxyUnavailable():
             return Refusal(ChatProblem.PROXY_UNAVAILABLE, f"try again later; {_OPERATOR}")
         case StdioClosed():
-            return Refusal(ChatProblem.CALL_INTERRUPTED, str(exc))
+            return Refusal(ChatProblem.CALL_INTERRUPTED, "the server, or the way to it, ended; its status says how")
         case ProtocolError():
             return Refusal(ChatProblem.PROXY_FAILED, _OPERATOR)
         case _:

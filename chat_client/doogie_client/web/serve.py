@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -93,12 +93,7 @@ def _work(
     listening: Sequence[socket.socket],
     alive: int | None,
 ) -> int:
-    try:
-        asyncio.run(_worker(settings, users, catalogue, listening, alive))
-    except (DoogieError, OSError, ValueError) as exc:
-        log.error("cannot_start", error=str(exc))  # noqa: TRY400  # the message says all; no defect of ours
-        return EXIT_CANNOT_START
-    return 0
+    return asyncio.run(_worker(settings, users, catalogue, listening, alive))
 
 
 async def _worker(
@@ -107,7 +102,7 @@ async def _worker(
     catalogue: Catalogue,
     listening: Sequence[socket.socket],
     alive: int | None,
-) -> None:
+) -> int:
     """Serve on these sockets until SIGTERM, SIGINT, or the end of ``alive``; SIGHUP reads the users file anew."""
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -115,17 +110,28 @@ async def _worker(
         loop.add_signal_handler(number, signals.put_nowait, number)
     if alive is not None:
         loop.add_reader(alive, _supervisor_gone, loop, alive, signals)
-    async with opened(settings, catalogue) as backend, _served(settings, users, backend, listening):
+    async with AsyncExitStack() as stack:
+        try:
+            backend = await stack.enter_async_context(opened(settings, catalogue))
+            await stack.enter_async_context(_served(settings, users, backend, listening))
+        except (DoogieError, OSError, ValueError) as exc:
+            log.error("cannot_start", error=str(exc))  # noqa: TRY400  # the message says all; no defect of ours
+            return EXIT_CANNOT_START
         log.info("serving")
         while await signals.get() is signal.SIGHUP:
-            try:
-                await asyncio.to_thread(users.reload)
-            except UsersFileError as exc:
-                log.error("reload_refused", faults=exc.lines)  # noqa: TRY400  # as above
-            else:
-                log.info("reloaded", users=len(users))
+            await _reload(users)
         log.info("ending")
     log.info("ended")
+    return 0
+
+
+async def _reload(users: UsersFile) -> None:
+    try:
+        await asyncio.to_thread(users.reload)
+    except UsersFileError as exc:
+        log.error("reload_refused", faults=exc.lines)  # noqa: TRY400  # as above
+    else:
+        log.info("reloaded", users=len(users))
 
 
 def _supervisor_gone(loop: asyncio.AbstractEventLoop, alive: int, signals: "asyncio.Queue[signal.Signals]") -> None:

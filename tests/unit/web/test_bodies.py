@@ -142,6 +142,13 @@ async def test_each_fault_of_a_body_is_told_with_its_place(body: bytes, errors: 
         assert problem["request_id"] != ""
 
 
+async def test_a_body_that_is_all_faults_is_answered_briefly() -> None:
+    async with thing_server(BodyLimits()) as post:
+        answer = await post(json.dumps({f"field{number}": 1 for number in range(10_000)}).encode())
+        assert answer.status == 422
+        assert len((await answer.json())["errors"]) == 50
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_above_the_bound_is_refused(chunked: bool) -> None:
     async def pieces() -> AsyncIterator[bytes]:
