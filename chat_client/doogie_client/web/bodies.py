@@ -113,8 +113,10 @@ def wanted_version(request: web.Request, current: int) -> int | None:
     Raises:
         Refusal: version-mismatch: ``current`` is none of those that are meant.
     """
-    tags = request.if_match
-    if tags is None or any(tag.value == ETAG_ANY for tag in tags):
+    if hdrs.IF_MATCH not in request.headers:
+        return None
+    tags = request.if_match or ()  # an empty one is no condition that is met, and not none
+    if any(tag.value == ETAG_ANY for tag in tags):
         return None
     if not any(tag.value == str(current) and not tag.is_weak for tag in tags):
         raise Refusal(ChatProblem.VERSION_MISMATCH, f'it is at version "{current}": read it again')
