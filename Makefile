@@ -14,13 +14,18 @@ export PIP_CERT ?= $(call setting,DOOGIE_BUILD_CA)
 export NODE_EXTRA_CA_CERTS ?= $(call setting,DOOGIE_BUILD_CA)
 endif
 
+# The database of the demo's chat side: a file of SQLite, or PostgreSQL in a container of its own.
+ifeq ($(DATABASE),postgresql)
+export COMPOSE_PROFILES := postgresql
+export DOOGIE_CHAT_DATABASE_URL := postgresql://doogie@/doogie?host=/run/postgresql
+endif
+
 define NEXT_STEPS
 
 That was a server from PyPI, in a container without network, privileges or a writable disk. What to try next:
 
-  docker compose exec chat doogie tools time
-  docker compose exec chat doogie start everything doogie/mcp-server-everything
-  docker compose exec chat doogie call everything get-sum --arg a=2 --arg b=40
+  docker compose exec chat doogie start sums doogie/mcp-server-everything
+  docker compose exec chat doogie call sums get-sum --arg a=2 --arg b=40
   docker compose exec chat doogie start sh python:3.13-slim      (refused: no rule allows it)
   docker compose exec chat doogie ls
   docker compose run --rm tools                                  (a shell with curl and websocat)
@@ -34,10 +39,9 @@ export NEXT_STEPS
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
 
-demo: images ## set everything up, start an MCP server from the chat container and call a tool of it
+demo: images ## set everything up, paste a Claude Desktop file, start a server of it, call its tool; DATABASE=postgresql
 	docker compose up --build --detach --wait
-	docker compose exec chat doogie start time doogie/mcp-server-time
-	docker compose exec chat doogie call time get_current_time --arg timezone=UTC
+	docker compose run --build --rm -T tools 'python3 /demo/demo.py'
 	@echo "$$NEXT_STEPS"
 
 down: ## remove all that `make demo` made: MCP containers first, then the stack and its volumes

@@ -1,7 +1,10 @@
 #!/bin/sh
-# Runs its arguments as one shell command, or a shell without any; $T is the token and $S the proxy's socket.
+# Runs its arguments as one shell command, or a shell without any. Of the proxy, $T is the token and $S the socket; of
+# the chat side's web app, $A is the admin's token and $C the socket.
 set -eu
 T=$(cat "$DOOGIE_PROXY_TOKEN_FILE")
 S=${DOOGIE_PROXY_URL#unix://}
-export T S
+A=$(cat /var/lib/doogie-chat/admin.token)
+C=/run/doogie-chat/chat.sock
+export T S A C
 if [ $# = 0 ]; then exec sh; else exec sh -c "$*"; fi

@@ -85,6 +85,11 @@ def test_demo_prints_the_answer_of_a_real_mcp_server(demo: str) -> None:
     answer = re.search(r"^\{\n.*?^\}", demo, flags=re.DOTALL | re.MULTILINE)
     assert answer is not None, demo
     assert json.loads(answer[0])["timezone"] == "UTC"
+    assert re.findall(r"^  (\w+) +(created|needs_operator)", demo, flags=re.MULTILINE) == [
+        ("time", "created"),
+        ("everything", "created"),
+        ("memory", "needs_operator"),
+    ]
 
 
 @pytest.mark.parametrize("block", BLOCKS[1:-1], ids=[block.script.split("\n")[0][:60] for block in BLOCKS[1:-1]])
@@ -98,6 +103,11 @@ def test_commands_of_the_readme_do_what_it_says(demo: str, block: Block) -> None
         assert '"serverInfo":{"name":"mcp-time"' in done.stdout
     if "get-sum" in block.script:
         assert "42" in done.stdout
+    if "/configs'" in block.script:
+        configs, end = json.JSONDecoder().raw_decode(done.stdout)
+        assert [config["name"] for config in configs] == ["everything", "time"]
+        tools = json.loads(done.stdout[end:])["tools"]
+        assert "time__get_current_time" in {tool["function"]["name"] for tool in tools}
     if "/v1/servers'" in block.script:
         assert '"name":"clock","state":"running"' in done.stdout
 
@@ -126,6 +136,9 @@ def test_chat_side_has_no_engine_socket_no_docker_command_and_no_privilege(demo:
     assert {mount["Destination"]: mount["RW"] for mount in chat["Mounts"]} == {
         "/run/doogie": False,
         "/run/doogie-token": False,
+        "/run/postgresql": False,
+        "/run/doogie-chat": True,
+        "/var/lib/doogie-chat": True,
     }
     assert chat["HostConfig"]["ReadonlyRootfs"] is True
     status = process_status(chat["State"]["Pid"])
@@ -162,3 +175,14 @@ def test_second_init_keeps_token_key_and_policy(demo: str) -> None:
     again = run("docker compose run --rm -T init")
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count(" kept") == 3
+
+
+def test_demo_stores_its_configurations_in_postgresql_where_that_is_asked_for(demo: str) -> None:
+    again = run("make demo DATABASE=postgresql")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "time        created" in again.stdout, "it was there already: the file of SQLite was used again"
+    count = run(
+        "docker compose exec -T postgresql psql -h /run/postgresql doogie -Atc 'select count(*) from doogie_configs'"
+    )
+    assert count.stdout == "2\n", count.stdout + count.stderr
+    assert inspect(container("postgresql"))["HostConfig"]["NetworkMode"] == "none"
