@@ -33,16 +33,25 @@ def postgres() -> Iterator[PostgresCluster]:
         yield cluster
 
 
-@pytest.fixture(params=["postgresql, 4 workers", "sqlite, 2 workers"])
-def many(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, object]]:
-    """Settings: a database, and workers on it."""
+Settings = dict[str, object]
+
+
+@pytest.fixture
+def on_postgres(postgres: PostgresCluster, tmp_path: Path) -> Iterator[Settings]:
+    """Four workers on PostgreSQL."""
     KeyFile(tmp_path / "chat.key").create()
-    if request.param.startswith("sqlite"):
-        yield {"database_url": f"sqlite:///{tmp_path}/chat.db", "key_file": tmp_path / "chat.key", "workers": 2}
-        return
-    cluster: PostgresCluster = request.getfixturevalue("postgres")
-    with cluster.database() as url:
+    with postgres.database() as url:
         yield {"database_url": url, "key_file": tmp_path / "chat.key", "workers": 4}
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def on_either(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """The same, and two workers on SQLite."""
+    if request.param == "postgresql":
+        settings: Settings = request.getfixturevalue("on_postgres")
+        return settings
+    KeyFile(tmp_path / "chat.key").create()
+    return {"database_url": f"sqlite:///{tmp_path}/chat.db", "key_file": tmp_path / "chat.key", "workers": 2}
 
 
 async def running_at(proxy: ProxyUnderTest) -> set[str]:
@@ -56,15 +65,15 @@ def created_by(recorder: RecordingEngine) -> int:
 
 
 async def test_many_workers_start_each_enabled_server_once(
-    chat_proxy: ProxyUnderTest, tmp_path: Path, many: dict[str, object]
+    chat_proxy: ProxyUnderTest, tmp_path: Path, on_postgres: Settings
 ) -> None:
     key_file = tmp_path / "chat.key"
-    async with await SqlConfigStore.open(str(many["database_url"]), key_file=key_file, create_key=True) as store:
+    async with await SqlConfigStore.open(str(on_postgres["database_url"]), key_file=key_file, create_key=True) as store:
         for number in range(3):
             await store.create(NewConfig(name=f"server {number}", config=ServerConfig(**SLEEPER)), "admin")
         await store.create(NewConfig(name="disabled", config=ServerConfig(**SLEEPER, enabled=False)), "admin")
-    async with served_chat(tmp_path, chat_proxy, **many) as chat:
-        booted = await chat.until_logged("enabled_servers_started", int(str(many["workers"])))
+    async with served_chat(tmp_path, chat_proxy, **on_postgres) as chat:
+        booted = await chat.until_logged("enabled_servers_started", int(str(on_postgres["workers"])))
         assert sorted(event["started"] for event in booted) == [0] * (len(booted) - 1) + [3]
         assert await running_at(chat_proxy) == {"server-0", "server-1", "server-2"}
         assert len(containers_of(chat_proxy.instance)) == 3
@@ -123,9 +132,9 @@ class Client:
 
 
 async def test_mixed_requests_through_many_workers_leave_a_consistent_state(
-    chat_proxy: ProxyUnderTest, tmp_path: Path, many: dict[str, object]
+    chat_proxy: ProxyUnderTest, tmp_path: Path, on_either: Settings
 ) -> None:
-    async with served_chat(tmp_path, chat_proxy, **many) as chat:
+    async with served_chat(tmp_path, chat_proxy, **on_either) as chat:
         shared = [(await chat.create(f"shared {number}"))["id"] for number in range(6)]
         clients = [Client(chat, number) for number in range(CLIENTS)]
         await asyncio.gather(*(client.run(shared) for client in clients))
@@ -152,9 +161,9 @@ async def test_mixed_requests_through_many_workers_leave_a_consistent_state(
 
 
 async def test_a_worker_that_is_killed_loses_no_committed_row(
-    chat_proxy: ProxyUnderTest, tmp_path: Path, many: dict[str, object]
+    chat_proxy: ProxyUnderTest, tmp_path: Path, on_postgres: Settings
 ) -> None:
-    async with served_chat(tmp_path, chat_proxy, **many) as chat:
+    async with served_chat(tmp_path, chat_proxy, **on_postgres) as chat:
         committed: dict[str, int] = {}
         lost = 0
         done = asyncio.Event()
@@ -178,7 +187,7 @@ async def test_a_worker_that_is_killed_loses_no_committed_row(
                 before = set(chat.workers())
                 victim = random.choice(sorted(before))
                 os.kill(victim, signal.SIGKILL)
-                await chat.until_logged("serving", len(chat.logged("worker_died")) + int(str(many["workers"])))
+                await chat.until_logged("serving", len(chat.logged("worker_died")) + int(str(on_postgres["workers"])))
                 while victim in chat.workers() or len(chat.workers()) < len(before):
                     await asyncio.sleep(0.02)
             done.set()

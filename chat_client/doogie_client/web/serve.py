@@ -66,6 +66,7 @@ async def opened(settings: WebSettings, catalogue: Catalogue) -> AsyncIterator[B
             call_timeout_s=settings.call_timeout_s,
             session_timeout_s=settings.session_timeout_s,
             concurrent_starts=settings.concurrent_starts,
+            renew_interval_s=settings.renew_interval_s,
         ) as service,
     ):
         yield Backend(service, store, proxy, catalogue)

@@ -1,11 +1,13 @@
 """Settings: their defaults, and everything they refuse."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+import doogie_client.web
 from doogie_client.service.settings import ServiceSettings
 from doogie_client.web.settings import PREFIX, TcpListener, UnixListener, WebSettings, parse_listener
 
@@ -95,3 +97,10 @@ def test_beyond_loopback_the_names_must_be_given(monkeypatch: pytest.MonkeyPatch
 )
 def test_what_is_not_valid_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
     assert words in refusal(monkeypatch, **{name: value})
+
+
+def test_every_setting_is_used() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(doogie_client.web.__file__).parent.glob("*.py"))
+    properties = {"listen": "listeners", "allowed_hosts": "allowed_host_names"}
+    used = set(re.findall(r"settings\.([a-z_]+)", sources))
+    assert {properties.get(name, name) for name in WebSettings.model_fields} <= used
