@@ -12,7 +12,7 @@ StoreError
     └── SecretsUnreadable
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -82,6 +82,15 @@ class ConfigChanged:
     config_id: str | None
 
 
+@dataclass(frozen=True)
+class ConfigEdit:
+    """An update of one configuration as it was at ``version``."""
+
+    config_id: str
+    update: ConfigUpdate
+    version: int
+
+
 class ConfigStore(Protocol):
     """Stored configurations. Every call is atomic and durable when it returns; all raise ``StoreUnavailable``.
 
@@ -113,6 +122,14 @@ class ConfigStore(Protocol):
         """Change what ``update`` sets. One that changes nothing is no edit: ``version`` stays.
 
         Raises ``ConfigNotFound``, ``NameTaken``, ``VersionConflict``, ``MaskedValue``.
+        """
+        ...
+
+    async def save_all(self, changes: Sequence[NewConfig | ConfigEdit], user_id: str) -> Sequence[ConfigRecord]:
+        """Store new ones, which are of this user, and change others: all of them in this order, or none.
+
+        Raises what ``create`` and ``update`` do. Whoever saves several gives them in the order of their names: two who
+        lock the same ones in different orders would end each other.
         """
         ...
 

@@ -32,6 +32,7 @@ from doogie_client.service.sql.tables import configs
 from doogie_client.service.store import (
     Change,
     ConfigChanged,
+    ConfigEdit,
     ConfigNotFound,
     MaskedValue,
     NameTaken,
@@ -119,30 +120,23 @@ class SqlConfigStore:
 
     async def create(self, new: NewConfig, user_id: str) -> ConfigRecord:
         """Store a configuration, with an id and a ``server_name`` of its own. Raises ``NameTaken``, ``MaskedValue``."""
-        for variable, value in new.config.env.items():
-            if value == MASK:
-                raise MaskedValue(
-                    f"env.{variable}: {MASK} stands for a stored value, and there is none: send the value"
-                )
-        now = datetime.now(UTC)
-        record = ConfigRecord(
-            id=str(uuid.uuid4()),
-            name=new.name,
-            server_name="",  # given by _insert
-            user_id=_USER_ID.validate_python(user_id),
-            config=new.config,
-            description=new.description,
-            shared=new.shared,
-            created_at=now,
-            updated_at=now,
-        )
+        record = _record(new, user_id)
+        return await self._change(lambda connection: self._created(connection, record))
 
-        async def work(connection: AsyncConnection) -> ConfigRecord:
-            stored = await self._table.insert(connection, record)
-            if stored is None:
-                raise NameTaken(f"there is a configuration {new.name!r} already")
-            await self._peers.tell(connection, ConfigChanged(Change.CREATED, stored.id))
-            return stored
+    async def save_all(self, changes: Sequence[NewConfig | ConfigEdit], user_id: str) -> Sequence[ConfigRecord]:
+        """Store new ones, which are of this user, and change others: all of them in this order, or none.
+
+        Raises what ``create`` and ``update`` do.
+        """
+        prepared = [_record(change, user_id) if isinstance(change, NewConfig) else change for change in changes]
+
+        async def work(connection: AsyncConnection) -> Sequence[ConfigRecord]:
+            return [
+                await self._updated(connection, change.config_id, change.update, change.version)
+                if isinstance(change, ConfigEdit)
+                else await self._created(connection, change)
+                for change in prepared
+            ]
 
         return await self._change(work)
 
@@ -179,24 +173,7 @@ class SqlConfigStore:
 
         Raises ``ConfigNotFound``, ``NameTaken``, ``VersionConflict``, ``MaskedValue``.
         """
-        if not is_id(config_id):
-            raise ConfigNotFound("what is no id is no configuration's")
-
-        async def work(connection: AsyncConnection) -> ConfigRecord:
-            before = await self._table.locked(connection, config_id)
-            if before is None:
-                raise ConfigNotFound(f"there is no configuration {config_id!r}")
-            if version is not None and version != before.version:
-                raise VersionConflict(f"{before.name!r} is at version {before.version}, not {version}: read it again")
-            after = edited(before, update)
-            if after == before:
-                return before
-            after = after.model_copy(update={"version": before.version + 1, "updated_at": datetime.now(UTC)})
-            await self._table.save(connection, after)
-            await self._peers.tell(connection, ConfigChanged(Change.UPDATED, config_id))
-            return after
-
-        return await self._change(work)
+        return await self._change(lambda connection: self._updated(connection, config_id, update, version))
 
     async def delete(self, config_id: str, *, version: int | None = None) -> bool:
         """Remove a configuration; whether there was one. Raises ``VersionConflict``."""
@@ -284,6 +261,31 @@ class SqlConfigStore:
         async with self.lock("doogie-import-old-table"):
             return await self._change(work)
 
+    async def _created(self, connection: AsyncConnection, record: ConfigRecord) -> ConfigRecord:
+        stored = await self._table.insert(connection, record)
+        if stored is None:
+            raise NameTaken(f"there is a configuration {record.name!r} already")
+        await self._peers.tell(connection, ConfigChanged(Change.CREATED, stored.id))
+        return stored
+
+    async def _updated(
+        self, connection: AsyncConnection, config_id: str, update: ConfigUpdate, version: int | None
+    ) -> ConfigRecord:
+        if not is_id(config_id):
+            raise ConfigNotFound("what is no id is no configuration's")
+        before = await self._table.locked(connection, config_id)
+        if before is None:
+            raise ConfigNotFound(f"there is no configuration {config_id!r}")
+        if version is not None and version != before.version:
+            raise VersionConflict(f"{before.name!r} is at version {before.version}, not {version}: read it again")
+        after = edited(before, update)
+        if after == before:
+            return before
+        after = after.model_copy(update={"version": before.version + 1, "updated_at": datetime.now(UTC)})
+        await self._table.save(connection, after)
+        await self._peers.tell(connection, ConfigChanged(Change.UPDATED, config_id))
+        return after
+
     async def _read(self, query: Select[Any]) -> builtins.list[ConfigRecord]:
         async def work(connection: AsyncConnection) -> Sequence[RowMapping]:
             rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
@@ -294,6 +296,25 @@ class SqlConfigStore:
     async def _change(self, work: Work[T]) -> T:
         """Do it in a transaction that tells news."""
         return await self._database.write(work, after=self._peers.committed)
+
+
+def _record(new: NewConfig, user_id: str) -> ConfigRecord:
+    """What is to be inserted. Raises ``MaskedValue``."""
+    for variable, value in new.config.env.items():
+        if value == MASK:
+            raise MaskedValue(f"env.{variable}: {MASK} stands for a stored value, and there is none: send the value")
+    now = datetime.now(UTC)
+    return ConfigRecord(
+        id=str(uuid.uuid4()),
+        name=new.name,
+        server_name="",  # given when it is inserted
+        user_id=_USER_ID.validate_python(user_id),
+        config=new.config,
+        description=new.description,
+        shared=new.shared,
+        created_at=now,
+        updated_at=now,
+    )
 
 
 def _storable(text: str) -> str:
