@@ -55,6 +55,6 @@ async def test_the_python_runs(store: SqlConfigStore, capsys: pytest.CaptureFixt
     found: dict[str, Any] = {}
     exec(f"async def example(store, text):\n{body}    return desktop, backup\n", found)  # of this repository
     desktop, backup = await found["example"](store, document(time={"command": "uvx", "args": ["mcp-server-time"]}))
-    assert capsys.readouterr().out == "time created []\n"
+    assert capsys.readouterr().out.endswith("time created []\n")  # behind what is logged
     assert [desktop] == [json.loads(shown) for shown in blocks("desktop")]
     assert backup["mcpServers"]["time"]["args"] == ["mcp-server-time"]

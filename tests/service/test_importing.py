@@ -8,8 +8,8 @@ import pytest
 
 from doogie_client.errors import InvalidRequest, PolicyDenied, ProxyUnavailable
 from doogie_client.hosts.entry import ReasonKind
-from doogie_client.hosts.export import export_commands
 from doogie_client.hosts.jsonc import DocumentError
+from doogie_client.service.exporting import export_commands
 from doogie_client.service.import_report import ImportRequest, Outcome
 from doogie_client.service.records import ConfigRecord, NewConfig, ServerConfig
 from doogie_client.service.sql import SqlConfigStore
@@ -157,7 +157,7 @@ async def test_ones_own_configuration_is_replaced_only_on_demand(store: SqlConfi
 
     report = await imported(store, document(time=TIME, other=TIME), replace=True, stop=stop)
     assert outcomes(report) == {"time": "updated", "other": "created"}
-    assert stopped == ["mcp/old"]
+    assert stopped == ["mcp/old", "mcp/old"]  # once more for what was started before the change was stored
     record = await store.get(report.servers[0].config_id or "")
     assert record is not None
     assert (record.name, record.version) == ("Time", 2)
@@ -189,6 +189,26 @@ async def test_what_cannot_be_stopped_is_not_replaced(store: SqlConfigStore) -> 
     assert outcomes(report) == {"a": "refused", "b": "updated"}
     assert [reason.kind for reason in report.servers[0].reasons] == [ReasonKind.RUNNING]
     assert [record.version for record in await store.list()] == [1, 2]
+
+
+async def test_what_runs_is_stopped_again_after_the_change_and_only_where_its_command_changes(
+    store: SqlConfigStore,
+) -> None:
+    await imported(store, document(a=TIME_IN_DOCKER, b=TIME_IN_DOCKER))
+    stopped: list[tuple[str, int]] = []
+
+    async def stop(record: ConfigRecord) -> None:
+        stored = await store.get(record.id)
+        assert stored is not None
+        stopped.append((record.name, stored.version))
+        if stored.version == 2:
+            raise ProxyUnavailable("away")
+
+    text = document(a=TIME, b={**TIME_IN_DOCKER, "description": "What time is it?"})
+    report = await imported(store, text, replace=True, stop=stop)
+    assert outcomes(report) == {"a": "updated", "b": "updated"}
+    assert stopped == [("a", 1), ("a", 2)]
+    assert report.servers[0].notes[-1] == ("what runs of it may be of the old command, and could not be stopped: away")
 
 
 async def test_a_dry_run_says_the_same_and_saves_nothing(store: SqlConfigStore) -> None:

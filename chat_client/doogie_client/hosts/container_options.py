@@ -49,7 +49,7 @@ def _take_variable(draft: Draft, given: Assignment) -> None:
             if value is not None and value.asks:
                 draft.env[given.name] = draft.fill(value, given.name, draft.words[at].loc)
                 left = draft.fill(Template.literal(prefix), "", draft.words[at].loc)
-                before_program = at == index and not before  # NAME=value docker run …
+                before_program = at == index < len(draft.words) - 1 and not before  # NAME=value docker run …
                 draft.words[at] = _TAKEN if before_program else left
                 return
 

@@ -33,6 +33,9 @@ store       ``ConfigStore``, what this needs of a database; ``sql`` is the one t
 records     configurations and what is told about their servers
 errors      what is raised, beside the errors of the store, the proxy and the translation
 settings    everything that can be set from outside
+
+importing   configuration files of other MCP hosts, in; ``import_report`` is what comes of it
+exporting   and out
 """
 
 from doogie_client.service.errors import (

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+import structlog
 from pydantic import ValidationError
 
 from doogie_client.commands import Catalogue
@@ -35,6 +36,8 @@ from doogie_client.service.records import ConfigRecord, ConfigUpdate, NewConfig,
 from doogie_client.service.sql.names import name_key
 from doogie_client.service.store import ConfigEdit, ConfigNotFound, ConfigStore, NameTaken, VersionConflict
 from doogie_contract.models import Admission, StartRequest
+
+log = structlog.get_logger(__name__)
 
 MAX_TOLD = 20
 """How much is told of what the proxy says of one server."""
@@ -64,7 +67,8 @@ class _Item:
         new: what would be stored; None where that is not known.
         record: what is stored.
         change: what is to be saved.
-        reasons: beside those of the plan.
+        ends: the configuration whose server is to end, because another would be started from now on.
+        reasons, notes: beside those of the plan.
     """
 
     plan: Plan
@@ -73,18 +77,29 @@ class _Item:
     outcome: Outcome = Outcome.REFUSED
     record: ConfigRecord | None = None
     change: NewConfig | ConfigEdit | None = None
+    ends: ConfigRecord | None = None
     reasons: list[Reason] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def decide(
         self, outcome: Outcome, record: ConfigRecord | None = None, change: NewConfig | ConfigEdit | None = None
     ) -> None:
         """What is to become of it."""
-        self.outcome, self.record, self.change = outcome, record, change
+        self.outcome, self.record, self.change, self.ends = outcome, record, change, None
 
     def refuse(self, kind: ReasonKind, msg: str) -> None:
         """It is not saved, for a reason that is not in the document."""
         self.reasons.append(Reason(kind, self.plan.entry.loc, msg))
         self.decide(Outcome.REFUSED)
+
+    async def end(self, stop: Stop | None) -> DoogieError | None:
+        """End what runs of the command that changes, if it changes; why that could not be ended."""
+        if self.ends is not None and stop is not None:
+            try:
+                await stop(self.ends)
+            except DoogieError as exc:
+                return exc
+        return None
 
 
 async def import_document(
@@ -106,7 +121,8 @@ async def import_document(
         catalogue: which image a package is.
         admit: to find out whether the policy has a rule for it; without it, that is not looked at.
         mounts: names of those the policy offers, for when the proxy is not or cannot be asked.
-        stop: called for each configuration before it is updated; where it raises, nothing of that one is changed.
+        stop: called for each configuration whose command changes. Before: where it raises, nothing of that one is
+            changed. And after, as what somebody started in between was started by the old command.
 
     Raises:
         DocumentError: the document as a whole cannot be read.
@@ -212,6 +228,7 @@ def _compare(item: _Item, new: NewConfig, record: ConfigRecord, *, replace_it: b
     else:
         update = ConfigUpdate.model_validate({**config.model_dump(), "description": description})
         item.decide(Outcome.UPDATED, record, ConfigEdit(record.id, update, record.version))
+        item.ends = record if config != record.config else None
 
 
 async def _save(
@@ -219,8 +236,13 @@ async def _save(
 ) -> bool:
     """Save all of these or, where one cannot be, none; whether they were."""
     for _ in range(ATTEMPTS):
-        if not all(item.outcome in SAVED for item in items) or not await _stopped(items, stop):
+        if not all(item.outcome in SAVED for item in items):
             return False
+        for item in items:
+            if (problem := await item.end(stop)) is not None:
+                msg = f"what runs of it could not be stopped, so it was not changed: {problem}"
+                item.refuse(ReasonKind.RUNNING, msg)
+                return False
         # In one order for all, so that two imports at once do not wait for each other.
         changing = sorted((item for item in items if item.change is not None), key=lambda item: name_key(item.name))
         try:
@@ -230,23 +252,14 @@ async def _save(
             continue
         for item, record in zip(changing, records, strict=True):
             item.record, item.change = record, None
+            log.info("config_imported", outcome=item.outcome.value, config_id=record.id, server=record.server_name)
+            if (problem := await item.end(stop)) is not None:
+                item.notes.append(f"what runs of it may be of the old command, and could not be stopped: {problem}")
         return True
     for item in items:
         if item.change is not None:
             item.refuse(ReasonKind.NAME_TAKEN, f"{item.name!r} was changed by somebody else meanwhile; try again")
     return False
-
-
-async def _stopped(items: Sequence[_Item], stop: Stop | None) -> bool:
-    """End what runs of those that are to be updated; whether all has ended."""
-    for item in items:
-        if stop is not None and isinstance(item.change, ConfigEdit) and item.record is not None:
-            try:
-                await stop(item.record)
-            except DoogieError as exc:
-                item.refuse(ReasonKind.RUNNING, f"what runs of it could not be stopped, so it was not changed: {exc}")
-                return False
-    return True
 
 
 def _report(item: _Item) -> ImportedServer:
@@ -279,7 +292,7 @@ def _report(item: _Item) -> ImportedServer:
             )
             for needed in made.inputs
         ],
-        notes=list(made.notes),
+        notes=[*made.notes, *item.notes],
         command=ImportedCommand(
             command=shown.command, args=shown.args, env=[*shown.env], secrets=shown.secrets, mounts=shown.mounts
         )

@@ -18,6 +18,7 @@ from doogie_client.errors import DoogieError, NotFound
 from doogie_client.service.calls import checked_arguments, checked_name, old_error, old_result, parse_arguments
 from doogie_client.service.configurations import Configurations
 from doogie_client.service.errors import ConfigDisabled, UnknownTool
+from doogie_client.service.exporting import export_mcp_servers
 from doogie_client.service.lifecycle import Lifecycle
 from doogie_client.service.operations import Operations
 from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, NewConfig
@@ -166,12 +167,7 @@ class MCPConfigService:
 
         Commands and environments stay here: the host is given the running server, not the means to start another.
         """
-        servers: dict[str, JsonValue] = {
-            record.name: {"command": "doogie", "args": ["stdio", record.server_name]}
-            for record in await self.get_configs_by_user(user_id)
-            if record.config.enabled
-        }
-        return {"mcpServers": servers}
+        return export_mcp_servers(await self.get_configs_by_user(user_id))
 
     # ── servers ──────────────────────────────────────────────────────────────────────────────────
 

@@ -124,6 +124,7 @@ def check(text: str | bytes, given_answers: Answers, granted: list[str] | None) 
 
 @given(documents | hosts | registry, answers, st.none() | st.just(["x"]))
 @example({"mcpServers": {"": {"command": "docker", "args": ["run", "-v"]}}}, Answers(), None)
+@example({"mcpServers": {"": {"command": "A=${A}", "args": ["B=${B}"]}}}, Answers(), None)
 def test_any_json_is_read_or_refused(document: Any, given_answers: Answers, granted: list[str] | None) -> None:
     check(json.dumps(document), given_answers, granted)
 
