@@ -3,9 +3,11 @@
 import asyncio
 import io
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,30 +19,46 @@ from doogie_client.commands.command import ServerCommand
 from doogie_client.commands.translate import translate
 from tests.e2e.builder import engine_as_it_was, run_builder
 from tests.e2e.published import SERVERS, Published, Surroundings
-from tests.support.harness import TOKEN, TOOLBOX, Json, docker, inspect, policy_document, proxy_under_test
+from tests.support.harness import TOKEN, Json, docker, inspect, policy_document, proxy_under_test
 
-PAGE = "mkdir /tmp/www && echo '<h1>Good day</h1>' >/tmp/www/index.html && exec python3 -m http.server -d /tmp/www 8000"
 AT_ONCE = 3
 """They wait for the registries most of the time."""
 
 
+class Page(BaseHTTPRequestHandler):
+    """One page; there is no robots.txt that forbids it."""
+
+    def do_GET(self) -> None:
+        found = self.path == "/"
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<h1>Good day</h1>" if found else b"")
+
+    def log_message(self, *_: object) -> None:
+        """Not on the test's stderr."""
+
+
 @pytest.fixture(scope="module")
 def surroundings(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
-    """A repository on the host, and a page on a network of its own."""
+    """A repository on the host, and a page on a network of its own, where that network meets the host."""
     repository = tmp_path_factory.mktemp("published") / "repository"
     repository.mkdir(mode=0o755)
     author = ("-c", "user.name=Duck", "-c", "user.email=duck@example.org")
     for command in (["init", "--quiet"], [*author, "commit", "--quiet", "--allow-empty", "--message=Begin"]):
         subprocess.run(["git", "-C", str(repository), *command], check=True)
     network = f"doogie-test-{uuid.uuid4().hex[:8]}"
-    docker("network", "create", "--internal", network)
+    docker("network", "create", network)
     try:
-        page = docker("run", "--detach", "--network", network, "--entrypoint", "sh", TOOLBOX, "-c", PAGE)
-        try:
-            address = inspect(page)["NetworkSettings"]["Networks"][network]["IPAddress"]
-            yield Surroundings(str(repository), network, f"http://{address}:8000/")
-        finally:
-            docker("rm", "--force", page)
+        address = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network)
+        with ThreadingHTTPServer((address, 0), Page) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                yield Surroundings(str(repository), network, f"http://{address}:{server.server_port}/")
+            finally:
+                server.shutdown()
+                thread.join()
     finally:
         docker("network", "rm", network)
 
