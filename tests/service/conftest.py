@@ -19,12 +19,12 @@ def postgres() -> Iterator[PostgresCluster]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database."""
+    """The URL of an empty database: a SQLite file, or a schema of PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/doogie.db"
     else:
         cluster: PostgresCluster = request.getfixturevalue("postgres")
-        with cluster.database() as url:
+        with cluster.schema() as url:
             yield url
 
 

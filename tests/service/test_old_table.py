@@ -174,6 +174,12 @@ async def test_an_import_that_fails_imports_nothing(
     assert len((await store.import_old_table(old.path)).imported) == 3
 
 
+async def test_an_id_that_is_taken_after_all_is_no_endless_search_for_a_name(store: SqlConfigStore) -> None:
+    created = await store.create(NewConfig(name="one", config=ServerConfig()), "alice")
+    again = created.model_copy(update={"name": "two"})
+    assert await store._database.write(lambda connection: store._table.insert(connection, again)) is None
+
+
 async def test_two_imports_at_once_import_once(store: SqlConfigStore, old: OldDatabase) -> None:
     for number in range(10):
         old.add(f"id-{number}", "Time")

@@ -202,6 +202,8 @@ async def test_lists_are_by_name_and_go_on_after_one(store: SqlConfigStore) -> N
     assert pages == everything
     assert names(await store.list(after="Aa", limit=1)) == ["b"]  # no such name: what would follow it
     assert await store.list(limit=0) == []
+    with pytest.raises(ValueError, match="no fewer than 0"):
+        await store.list(limit=-1)
 
 
 async def test_lists_show_what_was_asked_for(store: SqlConfigStore) -> None:

@@ -114,6 +114,17 @@ async def test_a_notification_that_is_not_ours_is_news_of_anything(postgres: Pos
                 assert await soon(told) == MISSED
 
 
+async def test_news_of_this_process_need_not_wait_for_the_next_look_into_the_journal(
+    tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "POLL_S", 3600)
+    url = f"sqlite:///{tmp_path}/doogie.db"
+    async with await SqlConfigStore.open(url, key_file=key_file, create_key=True) as store, store.changes() as told:
+        for number in range(3):
+            created = await store.create(NewConfig(name=str(number), config=ANYTHING), "alice")
+            assert await soon(told) == ConfigChanged(Change.CREATED, created.id)
+
+
 async def test_a_journal_that_was_cut_before_it_was_read_tells_so(
     tmp_path: Path, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

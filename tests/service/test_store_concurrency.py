@@ -13,6 +13,7 @@ from doogie_client.service.records import ConfigRecord, ConfigUpdate, NewConfig,
 from doogie_client.service.sql import SqlConfigStore
 from doogie_client.service.sql.names import SERVER_NAME, name_key
 from doogie_client.service.store import Change, ConfigChanged, ConfigNotFound, NameTaken, VersionConflict
+from tests.support.postgres import PostgresCluster
 
 OPERATIONS = 1000
 NAMES = 40
@@ -122,6 +123,20 @@ async def test_a_thousand_concurrent_operations_leave_a_consistent_table(
         while heard.total() - sum(n for told, n in heard.items() if told.change is Change.STATUS) < model.told.total():
             heard[await asyncio.wait_for(anext(news), 10)] += 1
         assert Counter({told: n for told, n in heard.items() if told.change is not Change.STATUS}) == model.told
+
+
+async def test_a_database_that_isolates_more_by_default_does_not_make_calls_fail(
+    postgres: PostgresCluster, key_file: Path
+) -> None:
+    with postgres.database() as url:
+        name = url.split("/")[3].split("?")[0]
+        postgres.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+        async with await SqlConfigStore.open(url, key_file=key_file, create_key=True) as store:
+            await asyncio.gather(*(store.list() for _ in range(20)))
+            created = await store.create(NewConfig(name="one", config=ServerConfig()), "alice")
+            edits = (store.update(created.id, ConfigUpdate(description=str(number))) for number in range(50))
+            versions = {record.version for record in await asyncio.gather(*edits)}
+            assert versions == set(range(2, 52))
 
 
 async def test_a_call_that_is_cancelled_at_any_point_leaves_the_store_whole(store: SqlConfigStore) -> None:

@@ -8,7 +8,7 @@ from doogie_client.service.sql import SqlConfigStore
 from tests.service.processes import Worker, rotate, whole_generation, worker, write_without_end
 from tests.support.postgres import PostgresCluster
 
-ROUNDS = 20
+ROUNDS = 15
 
 
 class Committed:

@@ -155,7 +155,7 @@ def test_a_file_that_its_holder_removes_while_another_opens_it_is_no_lock(
     assert not other.acquire("server")
     third.release("server")
     assert other.acquire("server")
-    other.close()
+    other.release("server")
     assert list((tmp_path / "locks").iterdir()) == []
 
 
@@ -172,7 +172,7 @@ def test_a_file_is_removed_before_it_is_unlocked(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "close", another_comes_first)
     holder.release("server")
     assert not holder.acquire("server")
-    other.close()
+    other.release("server")
 
 
 async def test_a_lock_that_cannot_be_made_says_so(tmp_path: Path, key_file: Path) -> None:
@@ -182,6 +182,26 @@ async def test_a_lock_that_cannot_be_made_says_so(tmp_path: Path, key_file: Path
     ) as store:
         with pytest.raises(StoreUnavailable, match="no lock can be made"):
             await is_free(store, "server")
+
+
+async def test_a_closed_store_holds_nothing_and_says_so(store: SqlConfigStore, database: str, key_file: Path) -> None:
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        async with asyncio.timeout(20), store.lock("server"):
+            held.set()
+            await asyncio.Event().wait()
+
+    holder = asyncio.create_task(hold())
+    waiter = asyncio.create_task(anext_of(store, "server"))
+    await held.wait()
+    await store.close()
+    with pytest.raises(LockLost):
+        await holder
+    with pytest.raises(StoreUnavailable, match="the store is closed"):
+        await waiter
+    async with await SqlConfigStore.open(database, key_file=key_file) as other:
+        assert await is_free(other, "server")
 
 
 # --- PostgreSQL: what depends on a connection can be lost with it ---------------------------------------------------
@@ -275,26 +295,3 @@ async def test_who_waits_for_a_lock_waits_on_through_a_restart_of_the_server(
         await asyncio.sleep(0)
         postgres.start()
         assert await asyncio.wait_for(waiting, 20)
-
-
-async def test_a_closed_store_holds_nothing_and_says_so(
-    postgres: PostgresCluster, server_database: tuple[str, str], key_file: Path
-) -> None:
-    url, name = server_database
-    store = await SqlConfigStore.open(url, key_file=key_file, create_key=True)
-    held = asyncio.Event()
-
-    async def hold() -> None:
-        async with asyncio.timeout(20), store.lock("server"):
-            held.set()
-            await asyncio.Event().wait()
-
-    holder = asyncio.create_task(hold())
-    waiter = asyncio.create_task(anext_of(store, "server"))
-    await held.wait()
-    await store.close()
-    assert connections(postgres, name) == "0"
-    with pytest.raises(LockLost):
-        await holder
-    with pytest.raises(StoreUnavailable, match="the store is closed"):
-        await waiter

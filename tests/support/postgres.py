@@ -81,10 +81,21 @@ class PostgresCluster:
         finally:
             self.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
+    @contextmanager
+    def schema(self) -> Iterator[str]:
+        """The URL of an empty schema, which is as good as a database in most ways, and much cheaper."""
+        name = f"test{next(self._numbers)}"
+        self.sql(f"CREATE SCHEMA {name}")
+        try:
+            yield f"{self.url('postgres')}&search_path={name}"
+        finally:
+            self.sql(f"DROP SCHEMA {name} CASCADE")
+
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run a statement as superuser; what psql prints, without decoration."""
         address = ["--host", str(self.directory), "--port", str(self.port), "--username", SUPERUSER]
-        return self._command("psql", *address, "--no-psqlrc", "--quiet", "-Atc", statement, database)
+        quiet = "SET client_min_messages = warning"
+        return self._command("psql", *address, "--no-psqlrc", "--quiet", "-Atc", quiet, "-c", statement, database)
 
     def start(self) -> None:
         """Start the server."""

@@ -159,8 +159,8 @@ class ConfigStore(Protocol):
     ) -> AbstractAsyncContextManager[bool]:
         """Hold ``name`` for one task of one process at a time; False, not held, where ``wait`` is False.
 
-        It is let go when its holder dies. When it is lost while it is held (the connection to the database broke),
-        ``on_lost`` is called; without one, the task that entered is cancelled in the body and ``LockLost`` raised from
-        the ``async with``, as ``asyncio.timeout`` does.
+        A task that holds it already must not wait for it. It is let go when its holder dies. When it is lost while it
+        is held (the connection to the database broke), ``on_lost`` is called; without one, the task that entered is
+        cancelled in the body and ``LockLost`` raised from the ``async with``, as ``asyncio.timeout`` does.
         """
         ...

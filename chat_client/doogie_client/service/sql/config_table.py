@@ -37,7 +37,7 @@ class ConfigTable:
         self._ring = ring
 
     async def insert(self, connection: AsyncConnection, record: ConfigRecord) -> ConfigRecord | None:
-        """Insert a record, under the first ``server_name`` that is free; None where its name is taken."""
+        """Insert a record, under the first ``server_name`` that is free; None where its name or id is taken."""
         ring, key_id = await self._writing_key(connection)
         candidates = server_names(record.name)
         alike = configs.c.server_name.startswith(next(server_names(record.name))[:ALIKE_CHARS])

@@ -14,7 +14,6 @@ import asyncpg
 import structlog
 from sqlalchemy.engine.url import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from doogie_client.service.store import StoreError, StoreMisconfigured, StoreUnavailable
@@ -95,7 +94,9 @@ class Database:
         """Let transactions come to their end, and close all connections."""
         self._closed = True
         if self._running:
-            await asyncio.wait(self._running)
+            _, stuck = await asyncio.wait(self._running, timeout=self._timeout_s)
+            for task in stuck:
+                task.cancel()
         await self._engine.dispose()
 
     async def _run(self, places: asyncio.Semaphore, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -144,7 +145,7 @@ def database_errors(name: str) -> Iterator[None]:
         if isinstance(cause, asyncpg.ClientConfigurationError):
             raise StoreMisconfigured(f"{name}: {cause}") from exc
         raise StoreUnavailable(f"{name}: {cause}") from exc
-    except (PoolTimeout, TimeoutError) as exc:
+    except TimeoutError as exc:
         raise StoreUnavailable(f"{name}: no answer in time") from exc
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, sqlite3.Error, OSError) as exc:
         raise StoreUnavailable(f"{name}: {exc}") from exc

@@ -21,8 +21,6 @@ from doogie_client.service.sql.database import Database
 from doogie_client.service.sql.tables import VERSION_TABLE
 from doogie_client.service.store import SchemaTooNew, StoreMisconfigured
 
-STATEMENT_TIMEOUT = "10min"
-
 _LOCK = 0x646F6F676965  # "doogie"
 
 
@@ -42,7 +40,6 @@ async def migrate(database: Database) -> None:
 
     async def upgrade(connection: AsyncConnection) -> None:
         if connection.dialect.name == "postgresql":
-            await connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
             encoding = await connection.scalar(text("SHOW server_encoding"))
             if encoding != "UTF8":
                 raise StoreMisconfigured(f"{database.name} has the encoding {encoding}: create it with ENCODING 'UTF8'")

@@ -85,6 +85,7 @@ class SqlitePeers:
         self.feed = Feed()
         self._database = database
         self._lock_files = LockFiles(path.with_name(path.name + ".locks"))
+        self._held: dict[str, Callable[[], None]] = {}
         self._last = 0
         self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -101,12 +102,15 @@ class SqlitePeers:
         self._task = asyncio.create_task(self._poll(), name="doogie-journal")
 
     async def close(self) -> None:
-        """End reading; locks that are held are let go of."""
+        """End reading; locks that are held are lost."""
         self._closed = True
         if self._task is not None:
             await end(self._task)
         self.feed.close()
-        self._lock_files.close()
+        for name, on_lost in self._held.items():
+            self._lock_files.release(name)
+            on_lost()
+        self._held.clear()
 
     async def tell(self, connection: AsyncConnection, news: ConfigChanged) -> None:
         """Write it to the journal."""
@@ -123,14 +127,18 @@ class SqlitePeers:
         await self._read()
 
     async def acquire(self, name: str, on_lost: Callable[[], None]) -> bool:
-        """Lock its file. Two system calls on a local directory, which is why they need no thread."""
+        """Lock its file: a few system calls on a local directory, which is why they need no thread."""
         if self._closed:
             raise closed(self._database.name)
-        return self._lock_files.acquire(name)
+        if not self._lock_files.acquire(name):
+            return False
+        self._held[name] = on_lost
+        return True
 
     async def release(self, name: str) -> None:
         """Unlock its file."""
-        self._lock_files.release(name)
+        if self._held.pop(name, None) is not None:
+            self._lock_files.release(name)
 
     async def _poll(self) -> None:
         reachable = True
@@ -189,15 +197,9 @@ class LockFiles:
 
     def release(self, name: str) -> None:
         """Unlock the file of a name and remove it."""
-        descriptor = self._held.pop(name, None)
-        if descriptor is not None:
-            self._path(name).unlink(missing_ok=True)  # before it is unlocked: afterwards it may be another's
-            os.close(descriptor)
-
-    def close(self) -> None:
-        """Let go of all."""
-        for name in list(self._held):
-            self.release(name)
+        descriptor = self._held.pop(name)
+        self._path(name).unlink(missing_ok=True)  # before it is unlocked: afterwards it may be another's
+        os.close(descriptor)
 
     def _path(self, name: str) -> Path:
         return self._directory / hashlib.sha256(name.encode()).hexdigest()[:32]

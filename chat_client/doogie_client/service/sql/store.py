@@ -157,6 +157,8 @@ class SqlConfigStore:
         limit: int | None = None,
     ) -> builtins.list[ConfigRecord]:
         """Configurations by name: of one owner; of one owner or shared; enabled or not; ``limit`` after that name."""
+        if limit is not None and limit < 0:
+            raise ValueError("there are no fewer than 0 configurations")
         query = select(configs).order_by(configs.c.name_key).limit(limit)
         if user_id is not None:
             query = query.where(configs.c.user_id == _storable(user_id))
