@@ -17,11 +17,13 @@ from doogie_client.commands.catalogue import Catalogue
 from doogie_client.errors import DoogieError, NotFound
 from doogie_client.service.calls import checked_arguments, checked_name, old_error, old_result, parse_arguments
 from doogie_client.service.configurations import Configurations
-from doogie_client.service.errors import ConfigDisabled, UnknownTool
+from doogie_client.service.errors import ConfigDisabled, StopFailed, UnknownTool
 from doogie_client.service.exporting import export_mcp_servers
+from doogie_client.service.import_report import ImportReport, ImportRequest
+from doogie_client.service.importing import import_document
 from doogie_client.service.lifecycle import Lifecycle
 from doogie_client.service.operations import Operations
-from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, NewConfig
+from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, NewConfig, Status
 from doogie_client.service.renewal import keep_renewing
 from doogie_client.service.run_dir import RunDir
 from doogie_client.service.session import ToolResult
@@ -38,6 +40,8 @@ from doogie_client.service.store import (
 from doogie_client.service.tools import ServerTool, find_tool, is_escaped, own_name
 
 LOGGED_NAME_CHARS = 128
+IMPORTED = "imported"
+"""The name under which the policy is asked about what is not stored yet."""
 FOLLOW_RETRY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -81,6 +85,7 @@ class MCPConfigService:
     ) -> None:
         self._store = store
         self._proxy = proxy
+        self._catalogue = catalogue
         self._renew_interval_s = renew_interval_s
         self._call_timeout_s = call_timeout_s
         self._concurrent_starts = concurrent_starts
@@ -168,6 +173,22 @@ class MCPConfigService:
         Commands and environments stay here: the host is given the running server, not the means to start another.
         """
         return export_mcp_servers(await self.get_configs_by_user(user_id))
+
+    async def import_mcp_config_json(self, request: ImportRequest, user_id: str) -> ImportReport:
+        """Save the servers of another host's file, or of a command line, as this user's configurations.
+
+        Each is shown to the proxy's policy: what no rule admits comes back with the rule to ask for. What runs of one
+        that is replaced is stopped. Raises ``DocumentError``.
+        """
+        admit = partial(self._proxy.admit, IMPORTED)
+        return await import_document(
+            self._store, request, user_id, catalogue=self._catalogue, admit=admit, stop=self._stop_replaced
+        )
+
+    async def _stop_replaced(self, record: ConfigRecord) -> None:
+        status = await self.stop_server(record.id)
+        if status is not None and status.status is Status.ERROR:
+            raise StopFailed(status.error_message or "its server cannot be stopped")
 
     # ── servers ──────────────────────────────────────────────────────────────────────────────────
 

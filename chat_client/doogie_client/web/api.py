@@ -22,9 +22,8 @@ from doogie_client.commands.catalogue import Catalogue
 from doogie_client.commands.command import MASK
 from doogie_client.commands.translate import translate
 from doogie_client.errors import DoogieError
-from doogie_client.service.errors import CallInterrupted, ServerNotRunning, ServiceError, SessionUnavailable
+from doogie_client.service.errors import CallInterrupted, ServerNotRunning, SessionUnavailable
 from doogie_client.service.import_report import ImportRequest
-from doogie_client.service.importing import import_document
 from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, ServerConfig, Status
 from doogie_client.service.service import MCPConfigService
 from doogie_client.service.store import ConfigStore
@@ -177,20 +176,8 @@ class Api:
         """``POST /import``: what another host's file has; the report says what became of each server."""
         wanted = await read_model(request, ImportRequest, self._limits.body)
         flags = {name: True for name in ("atomic", "dry_run") if request.query.get(name) == "1"}
-        report = await import_document(
-            self._backend.store,
-            wanted.model_copy(update=flags),
-            request[USER].id,
-            catalogue=self._backend.catalogue,
-            admit=partial(self._backend.proxy.admit, DRY_RUN_NAME),
-            stop=self._stop,
-        )
+        report = await self._service.import_mcp_config_json(wanted.model_copy(update=flags), request[USER].id)
         return _answer(report)
-
-    async def _stop(self, record: ConfigRecord) -> None:
-        status = await self._service.stop_server(record.id)
-        if status is not None and status.status is Status.ERROR:
-            raise ServiceError(status.error_message or "its server cannot be stopped")
 
     async def export_configs(self, request: web.Request) -> web.Response:
         """``GET /configs/export/json``."""
