@@ -34,7 +34,8 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test test-newest pytest check many fuzz mutate bench venv lock audit-surface redteam-table
+.PHONY: help demo down images test test-newest pytest check many kill-test fuzz mutate bench venv lock audit-surface \
+	redteam-table
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | awk '{ name = $$1; $$1 = ""; printf "  make %-14s%s\n", name, $$0 }'
@@ -69,6 +70,9 @@ pytest: venv images
 
 many: venv images ## run 200 servers at once (N=… others) and print what the proxy holds before, meanwhile and afterwards
 	DOOGIE_TEST_SERVERS=$(or $(N),200) .venv/bin/pytest -s tests/engine/test_many.py
+
+kill-test: venv ## kill the proxy N=100 times while it starts, stops and pulls, and look at what is left
+	DOOGIE_KILLS=$(or $(N),100) $(if $(SEED),DOOGIE_SEED=$(SEED)) .venv/bin/pytest -s tests/engine/test_kill.py
 
 fuzz: venv ## send N=100000 requests that are mostly wrong to a proxy on the real engine; SEED=… repeats a run
 	.venv/bin/python -m tests.redteam.fuzz --count $(or $(N),100000) $(if $(SEED),--seed $(SEED))

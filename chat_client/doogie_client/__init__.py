@@ -1,6 +1,6 @@
 """The unprivileged side: a typed async client of the Doogie proxy, which runs MCP servers in hardened containers.
 
-client  ``ProxyClient``: start, stop, status, logs, policy …
+client  ``ProxyClient``: start, stop, status, logs, events, policy …
 stdio   ``StdioStream``: an attached server's stdin, stdout and stderr
 errors  the error tree, and the mapping of foreign errors into it
 mcp     sessions of the MCP SDK over a stdio stream; extra ``[mcp]``, imported only when used
@@ -50,7 +50,12 @@ from doogie_contract.channels import Channel, ExitStatus, Frame
 from doogie_contract.models import (
     Admission,
     ClientPolicy,
+    PullLayer,
+    PullPhase,
+    PullStatus,
+    ServerEvent,
     ServerExit,
+    ServerList,
     ServerState,
     ServerStatus,
     StartRequest,
@@ -91,11 +96,16 @@ __all__ = [
     "ProxyClient",
     "ProxyRestarting",
     "ProxyUnavailable",
+    "PullLayer",
+    "PullPhase",
+    "PullStatus",
     "QuotaExceeded",
     "RequestTimeout",
     "Revoked",
+    "ServerEvent",
     "ServerExit",
     "ServerExited",
+    "ServerList",
     "ServerState",
     "ServerStatus",
     "ShuttingDown",

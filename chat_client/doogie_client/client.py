@@ -5,17 +5,19 @@
         async with proxy.stdio("time") as stdio:
             await stdio.write(b"…")
 
-Retries. A GET that fails on a reused connection is sent once more by aiohttp (RFC 9110 section 9.2.2 allows it). POSTs
-are never sent twice by this package; ``start`` and ``stop`` are idempotent, so a caller may repeat them.
+Retries. A GET that fails on a reused connection is sent once more by aiohttp (RFC 9110 section 9.2.2 allows it).
+``events`` connects anew by itself. POSTs are never sent twice by this package, except for a ``start`` that waits for an
+image to be pulled; ``start`` and ``stop`` are idempotent, so a caller may repeat them.
 """
 
+import asyncio
 import codecs
 import ipaddress
 import os
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -26,17 +28,23 @@ from pydantic import BaseModel
 
 from doogie_client.errors import (
     InvalidName,
+    NotFound,
     ProtocolError,
+    ProxyUnavailable,
+    ShuttingDown,
     foreign_errors,
     problem_response,
 )
+from doogie_client.events import MAX_EVENT_BYTES, RETRY_FIRST_S, RETRY_MOST_S, read_events
 from doogie_client.stdio import StdioStream
 from doogie_contract.channels import SUBPROTOCOL_CHANNEL
 from doogie_contract.models import (
     SERVER_NAME_PATTERN,
     Admission,
     ClientPolicy,
+    ServerEvent,
     ServerList,
+    ServerState,
     ServerStatus,
     StartRequest,
     StopRequest,
@@ -140,12 +148,20 @@ class ProxyClient:
     async def start(self, name: str, request: StartRequest, *, wait: bool = True) -> ServerStatus:
         """Make ``name`` run as ``request`` says; idempotent. With ``wait=False`` do not wait until it runs.
 
+        It waits as long as the proxy pulls the image, however long that takes. Cancelled, the start goes on; ``stop``
+        ends it.
+
         Raises:
             SpecConflict: it runs with another request; see ``restart``.
             PolicyDenied, ImageUnavailable …: as the proxy says.
         """
         params = {} if wait else {"wait": "none"}
-        return await self._call("POST", _path(name, "start"), ServerStatus, body=request, params=params)
+        while True:
+            try:
+                return await self._call("POST", _path(name, "start"), ServerStatus, body=request, params=params)
+            except ProxyUnavailable as exc:
+                if not isinstance(exc.__cause__, TimeoutError) or not await self._is_coming(name):
+                    raise
 
     async def admit(self, name: str, request: StartRequest) -> Admission:
         """What ``start`` would be allowed to do, without doing it: the rule and the limits. Raises ``PolicyDenied``."""
@@ -191,6 +207,33 @@ class ProxyClient:
         For a server that is kept though nobody is attached; an attached one needs no renewal. Raises ``NotFound``.
         """
         return await self._call("POST", _path(name, "renew"), ServerStatus)
+
+    async def events(self) -> AsyncGenerator[ServerList | ServerEvent, None]:
+        """All servers of this client, then each one that changes, as it is then: state, pull, attachment, end.
+
+        A reader that is slow gets the newest, and ``skipped`` counts what it has missed. When the proxy restarts or the
+        connection is lost, it is made anew, which begins with another ``ServerList``; what happened meanwhile is not
+        told one by one.
+
+        Raises:
+            ProxyUnavailable: at once where no connection is to be had in the first place; else after ``timeout_s``.
+            Unauthenticated: the token was revoked.
+        """
+        now = asyncio.get_running_loop().time
+        give_up_at, retry_s = now(), RETRY_FIRST_S  # a first connection that fails is told at once
+        while True:
+            try:
+                async with aclosing(self._events()) as events:
+                    async for event in events:
+                        give_up_at, retry_s = float("inf"), RETRY_FIRST_S
+                        yield event
+            except (ProxyUnavailable, ShuttingDown):
+                if now() >= give_up_at:
+                    raise
+            if give_up_at == float("inf"):
+                give_up_at = now() + self._timeout_s
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, RETRY_MOST_S)
 
     # --- streams ------------------------------------------------------------------------------------------------
 
@@ -248,6 +291,25 @@ class ProxyClient:
         return mcp_session(self, name, request=request, takeover=takeover, mode=mode, read_timeout_s=read_timeout_s)
 
     # --- plumbing -----------------------------------------------------------------------------------------------
+
+    async def _is_coming(self, name: str) -> bool:
+        """Whether a start that was not answered in time goes on, or has come to its end."""
+        try:
+            state = (await self.status(name)).state
+        except NotFound:
+            return False
+        return state in (ServerState.PULLING, ServerState.CREATED, ServerState.RUNNING)
+
+    async def _events(self) -> AsyncGenerator[ServerList | ServerEvent, None]:
+        """The events of one connection. A proxy that sends no sign of life for ``timeout_s`` is taken for lost."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s, sock_read=self._timeout_s)
+        with foreign_errors(self.url):
+            async with (
+                self._http.get("/v1/events", timeout=timeout, read_bufsize=MAX_EVENT_BYTES // 2) as response,
+                aclosing(read_events(response, self.url)) as events,
+            ):
+                async for event in events:
+                    yield event
 
     @property
     def _http(self) -> aiohttp.ClientSession:

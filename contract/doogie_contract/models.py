@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, field_validator
 
+from doogie_contract.problems import Problem
+
 SERVER_NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 """What ``{name}`` in a path must match, as a whole."""
 
@@ -73,9 +75,13 @@ class StopRequest(_Request):
 
 
 class ServerState(StrEnum):
-    """The life of a server; ``absent`` is the answer of a stop when nothing is left."""
+    """The life of a server. ``absent``: nothing is there; it never was, has gone, or failed to start.
+
+    ``pulling``: it has no container yet, because its image is looked for, or fetched from its registry.
+    """
 
     ABSENT = "absent"
+    PULLING = "pulling"
     CREATED = "created"
     RUNNING = "running"
     STOPPING = "stopping"
@@ -100,6 +106,7 @@ class ServerExit(_Response):
     code: int | None
     signal: str | None
     finished_at: datetime | None
+    duration_s: float | None = Field(default=None, description="from its start to its end")
     stderr_tail: str = Field(description="the last stderr output, at most 4 KiB, decoded as UTF-8 with replacement")
 
 
@@ -108,6 +115,32 @@ class StdioStatus(_Response):
 
     attached: bool = Field(description="a client is attached now")
     half_close: bool = Field(default=False, description="the server can be sent EOF; then it ends with the proxy")
+
+
+class PullPhase(StrEnum):
+    """How far a layer of an image is. ``complete``: unpacked, or on the engine before."""
+
+    WAITING = "waiting"
+    DOWNLOADING = "downloading"
+    DOWNLOADED = "downloaded"
+    EXTRACTING = "extracting"
+    COMPLETE = "complete"
+
+
+class PullLayer(_Response):
+    """One layer of an image that is being pulled; bytes as they come from the registry, where the engine tells them."""
+
+    id: str
+    phase: PullPhase
+    current_bytes: int | None = None
+    total_bytes: int | None = None
+
+
+class PullStatus(_Response):
+    """An image that is being pulled, layer by layer; none are known before its manifest is."""
+
+    image: str
+    layers: list[PullLayer] = Field(default_factory=list)
 
 
 class ServerStatus(_Response):
@@ -122,6 +155,8 @@ class ServerStatus(_Response):
     created_at: datetime | None = None
     started_at: datetime | None = None
     exit: ServerExit | None = None
+    pull: PullStatus | None = Field(default=None, description="while its image is fetched from a registry")
+    problem: Problem | None = Field(default=None, description="why the last start failed that nobody waited for")
     outdated: bool = Field(default=False, description="the policy would build it differently today")
     stdio: StdioStatus | None = None
     expires_at: datetime | None = Field(default=None, description="when the nearest lease ends")
@@ -131,6 +166,13 @@ class ServerList(_Response):
     """Answer of ``GET /v1/servers``, ordered by name."""
 
     servers: list[ServerStatus]
+
+
+class ServerEvent(_Response):
+    """``event: server`` of ``GET /v1/events``: something about this server has changed, and this is what it is now."""
+
+    server: ServerStatus
+    skipped: int = Field(default=0, description="changes before this one that were not told, as nobody read in time")
 
 
 class Limits(_Response):

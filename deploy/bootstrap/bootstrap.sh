@@ -2,8 +2,8 @@
 # Makes this machine able to run `make demo` or `make test`. Changes nothing where everything is there.
 #
 #   bootstrap.sh demo    an engine that answers, Compose, Buildx, base images to build from
-#   bootstrap.sh test    the same, a Python with venv, systemd-analyze, PostgreSQL's programs, and the newest engine and
-#                        gVisor for the tests
+#   bootstrap.sh test    the same, a Python with venv, systemd-analyze, PostgreSQL's programs; and for the tests the newest
+#                        engine, gVisor and a registry
 #
 # It says what is missing and what it will install before it does. BOOTSTRAP=0 forbids installing: it then lists what
 # is missing, and fails. What it finds out about base images and the build's network goes to .env, which Compose
@@ -65,6 +65,7 @@ missing_parts() {
     postgresql_is_there || echo postgresql
     newest_engine_is_there || echo newest-engine
     gvisor_is_there || echo gvisor
+    registry_is_there || echo registry
   fi
 }
 
@@ -77,6 +78,7 @@ describe() {
     systemd) echo "systemd-analyze: checks the proxy's unit (nothing of systemd has to run)" ;;
     postgresql) echo "the programs of PostgreSQL 14 or newer: tests start servers of their own" ;;
     newest-engine) echo "the newest engine in $newest_engine: some tests start it beside this machine's" ;;
+    registry) echo "an image registry in $registry: some tests pull from it" ;;
     gvisor) echo "gVisor in $gvisor: some tests run containers in it" ;;
   esac
 }

@@ -1,11 +1,12 @@
-# For the tests: the newest engine and gVisor, beside the machine's own engine and without touching it. They are
-# unpacked into .cache/engines, where tests/support/private_engine.py finds and starts them; remove that directory to
-# have them fetched anew. Sourced by bootstrap.sh, which defines say and die.
+# For the tests: the newest engine, gVisor and a registry, beside the machine's own engine and without touching it. They
+# are unpacked into .cache/engines, where tests/support finds and starts them; remove that directory to have them
+# fetched anew. Sourced by bootstrap.sh, which defines say and die.
 
 readonly engines=.cache/engines
-readonly newest_engine=$engines/newest gvisor=$engines/gvisor
+readonly newest_engine=$engines/newest gvisor=$engines/gvisor registry=$engines/registry
 
 newest_engine_is_there() { "$newest_engine/dockerd" --version >/dev/null 2>&1; }
+registry_is_there() { "$registry/docker-registry" --version && "$registry/busybox" true; } >/dev/null 2>&1
 gvisor_is_there() { "$gvisor/runsc" --version >/dev/null 2>&1; }
 
 # Debian's unstable release follows Docker's; its binaries need no more of the C library than Debian 12 and Ubuntu 22.04
@@ -23,6 +24,12 @@ install_gvisor() {
   say "unpacking gVisor of Debian 13 into $gvisor (7 MB, and 10 MB of package lists)"
   keep_programs "$gvisor" trixie runsc
   gvisor_is_there || die "Debian 13's runsc does not run here:" "$("$gvisor/runsc" --version 2>&1)"
+}
+
+install_registry() {
+  say "unpacking the registry and the static busybox of Debian 13 into $registry (8 MB, and 10 MB of package lists)"
+  keep_programs "$registry" trixie docker-registry busybox-static
+  registry_is_there || die "Debian 13's docker-registry does not run here:" "$("$registry/docker-registry" --version 2>&1)"
 }
 
 # Puts the programs of packages into a directory, which is there whole or not at all:

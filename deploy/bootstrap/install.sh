@@ -44,6 +44,7 @@ install_parts() {
       postgresql) install_postgresql ;;
       newest-engine) install_newest_engine ;;
       gvisor) install_gvisor ;;
+      registry) install_registry ;;
     esac
   done
 }

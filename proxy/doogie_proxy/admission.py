@@ -14,7 +14,7 @@ from doogie_proxy.references import ImageRef
 MAX_PATTERN_ARG_BYTES = 1024
 """An argument that a pattern must match is at most this long."""
 
-_ONLY_DECIDES = {"name", "images", "image_patterns", "allow_tags", "args", "env", "max_running"}
+_ONLY_DECIDES = {"name", "images", "image_patterns", "allow_tags", "pull", "args", "env", "max_running"}
 """Fields of a rule that say who gets in, and change nothing about what then runs."""
 
 

@@ -5,6 +5,7 @@ What a signature proves to be ours is taken charge of, or removed where nobody c
 
 import structlog
 
+from doogie_contract.models import ServerState
 from doogie_proxy.ending import finish
 from doogie_proxy.engine_failures import EngineConflict, NotFound
 from doogie_proxy.identity import Identity, IdentityError
@@ -25,6 +26,8 @@ async def adopt(registry: Registry, container_id: str) -> None:
     container = await registry.engine.inspect(container_id)
     identity = Identity.from_labels(container.labels, registry.keyring, container.image_id)
     key = Key(identity.client, identity.server)
+    if registry.busy(key):
+        return  # that may take long; the next sweep sees what has become of it
     async with registry.locked(key):
         if registry.by_container(container_id) is not None:
             return  # a start that was under way has it
@@ -43,9 +46,13 @@ async def adopt(registry: Registry, container_id: str) -> None:
         else:
             stderr = await registry.engine.attach(container_id, "stderr", logs=True, follow=False)
             attachments = Attachments(None, None, stderr)
-        server = Server(identity, container, hub_of(identity, attachments), started=True)
+        server = Server(identity, container, hub_of(identity, attachments))
         resume(server, await registry.state.recall(container_id))
         track(registry, server)
+        if container.alive:
+            registry.move(key, ServerState.RUNNING)
+            if server.end_reason is not None:
+                registry.move(key, ServerState.STOPPING)
         log.info("server_adopted", **server.names(), status=container.status)
     await finish(registry, server)
 

@@ -20,9 +20,6 @@ from doogie_contract.models import (
     Admission,
     ClientPolicy,
     Health,
-    Limits,
-    PolicyArgs,
-    PolicyRule,
     ServerList,
     ServerState,
     ServerStatus,
@@ -30,24 +27,23 @@ from doogie_contract.models import (
     StopRequest,
     Ticket,
 )
-from doogie_contract.problems import ProblemError, ProblemType
-from doogie_proxy.admission import Admitted, Denied, admit, plan_hash
+from doogie_contract.problems import Problem, ProblemError, ProblemType
+from doogie_proxy.admission import Denied, admit
+from doogie_proxy.answers import admission, policy_rule, server_status
 from doogie_proxy.audit import Decision
 from doogie_proxy.auth import Caller, Tickets, caller_of_token, peer_uid
 from doogie_proxy.configuration import Configuration
-from doogie_proxy.http import CLIENT, query_flags, read_model, server_name
-from doogie_proxy.identity import Identity
+from doogie_proxy.event_stream import send_events
+from doogie_proxy.http import CLIENT, REQUEST_ID, query_flags, read_model, server_name
 from doogie_proxy.metrics import CONTENT_TYPE as METRICS_CONTENT_TYPE
 from doogie_proxy.metrics import Metrics
-from doogie_proxy.policy import Rule
+from doogie_proxy.pending import Wanted
 from doogie_proxy.quotas import Requests
-from doogie_proxy.references import ImageRef
 from doogie_proxy.server import Key, Server
-from doogie_proxy.servers import Servers
+from doogie_proxy.servers import Servers, View
 from doogie_proxy.sessions import CODECS, Session
 from doogie_proxy.settings import Settings
 from doogie_proxy.spec import ImageRefusedError
-from doogie_proxy.starting import Wanted
 from doogie_proxy.stdio import StdioBusyError
 
 MAX_LOG_LINES = 10_000
@@ -173,13 +169,12 @@ class Api:
         dry_run = request.query.get("dry_run") == "1"
         decision.note(rule=decided.rule.name, dry_run=dry_run)
         if dry_run:
-            return _answer(200, _admission(decided))
+            return _answer(200, admission(decided))
         wait = request.query.get("wait") != "none"
-        server, created = await self._servers.start(key, Wanted(wanted, decided, configuration.secrets), wait=wait)
+        asked = Wanted(wanted, decided, configuration.secrets, request[REQUEST_ID])
+        server, created = await self._servers.start(key, asked, wait=wait)
         decision.note(created=created)
-        if server is None:
-            return _answer(202, ServerStatus(name=key.name, state=ServerState.CREATED, rule=decided.rule.name))
-        return _answer(201 if created else 200, self._status(server))
+        return _answer(202 if server is None else 201 if created else 200, self._status(self._servers.view(key)))
 
     async def stop(self, request: web.Request) -> web.Response:
         """``POST /v1/servers/{name}/stop``."""
@@ -192,16 +187,18 @@ class Api:
 
     async def status(self, request: web.Request) -> web.Response:
         """``GET /v1/servers/{name}``."""
-        return _answer(200, self._status(self._server(request)))
+        view = self._servers.view(_key(request))
+        if not view.exists:
+            raise _no_server(view.key)
+        return _answer(200, self._status(view))
 
     async def list(self, request: web.Request) -> web.Response:
         """``GET /v1/servers``."""
-        servers = self._servers.of_client(request[CLIENT])
-        return _answer(200, ServerList(servers=[self._status(server) for server in servers]))
+        return _answer(200, self._list(request[CLIENT]))
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/servers/{name}/logs``: stderr; with ``follow=1``, until the server ends."""
-        hub, caller = self._server(request).hub, request[CALLER]
+        hub = self._server(request).hub
         tail = min(int(request.query.get("tail", "200")), MAX_LOG_LINES)
         # text/plain of a hostile container: no browser may take it for anything else.
         response = web.StreamResponse(
@@ -215,10 +212,32 @@ class Api:
             if more := hub.stderr.since(offset):
                 offset = hub.stderr.end
                 await response.write(more)
-            elif hub.exit is not None or self.shutting_down or not caller.is_known_to(self._configuration.policy):
+            elif hub.exit is not None or self._end_of_stream(request) is not None:
                 break
             else:
                 await hub.changed()
+        await response.write_eof()
+        return response
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """``GET /v1/events``: server-sent events, until the client leaves, its token is revoked or the proxy ends."""
+
+        def ended() -> Problem | None:
+            end = self._end_of_stream(request)
+            return None if end is None else end.to_problem(request[REQUEST_ID])
+
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
+        with self._servers.changes.reader(request[CLIENT]) as reader:
+            await response.prepare(request)
+            request[DECISION].write("allowed")
+            await send_events(
+                response,
+                reader,
+                everything=lambda: self._list(request[CLIENT]),
+                status=lambda name: self._status(self._servers.view(Key(request[CLIENT], name))),
+                ended=ended,
+                heartbeat_s=self._settings.heartbeat_s,
+            )
         await response.write_eof()
         return response
 
@@ -231,7 +250,7 @@ class Api:
         """``POST /v1/servers/{name}/renew``."""
         server = self._server(request)
         self._servers.renew(server)
-        return _answer(200, self._status(server))
+        return _answer(200, self._status(self._servers.view(server.key)))
 
     async def stdio(self, request: web.Request) -> web.StreamResponse:
         """``GET /v1/servers/{name}/stdio``: a WebSocket."""
@@ -295,7 +314,7 @@ class Api:
                 client=name,
                 max_running=client.max_running,
                 starts_per_minute=client.starts_per_minute,
-                rules=[_rule(rule) for rule in policy.rules_of(name)],
+                rules=[policy_rule(rule) for rule in policy.rules_of(name)],
             ),
         )
 
@@ -329,18 +348,22 @@ class Api:
         key = _key(request)
         server = self._servers.get(key)
         if server is None:
-            raise ProblemError(ProblemType.NOT_FOUND, f"there is no server {key.name}: start it first")
+            raise _no_server(key)
         return server
 
-    def _status(self, server: Server) -> ServerStatus:
-        return server.status(outdated=self._outdated(server.identity))
+    def _status(self, view: View) -> ServerStatus:
+        return server_status(view, self._configuration.policy)
 
-    def _outdated(self, identity: Identity) -> bool:
-        rule = next(
-            (rule for rule in self._configuration.policy.rules_of(identity.client) if rule.name == identity.rule), None
-        )
-        image = rule.resolve(ImageRef.parse(identity.image)) if rule else None
-        return rule is None or image is None or plan_hash(rule, image) != identity.plan
+    def _list(self, client: str) -> ServerList:
+        return ServerList(servers=[self._status(view) for view in self._servers.of_client(client)])
+
+    def _end_of_stream(self, request: web.Request) -> ProblemError | None:
+        """Why nothing more is sent on a stream of this request; None while all is well."""
+        if self.shutting_down:
+            return ProblemError(ProblemType.SHUTTING_DOWN, "the proxy is ending: come back")
+        if not request[CALLER].is_known_to(self._configuration.policy):
+            return ProblemError(ProblemType.UNAUTHENTICATED, "the token was revoked")
+        return None
 
 
 def _can_upgrade(ws: web.WebSocketResponse, request: web.Request) -> bool:
@@ -350,51 +373,16 @@ def _can_upgrade(ws: web.WebSocketResponse, request: web.Request) -> bool:
         return False
 
 
+def _no_server(key: Key) -> ProblemError:
+    return ProblemError(ProblemType.NOT_FOUND, f"there is no server {key.name}: start it first")
+
+
 def _key(request: web.Request) -> Key:
     return Key(request[CLIENT], server_name(request))
 
 
 def _answer(status: int, model: BaseModel) -> web.Response:
     return web.Response(status=status, body=model.model_dump_json().encode(), content_type="application/json")
-
-
-def _admission(admitted: Admitted) -> Admission:
-    return Admission(
-        rule=admitted.rule.name, image=str(admitted.image), args=list(admitted.args), limits=_limits(admitted.rule)
-    )
-
-
-def _rule(rule: Rule) -> PolicyRule:
-    return PolicyRule(
-        name=rule.name,
-        images=rule.images,
-        image_patterns=rule.image_patterns,
-        args=PolicyArgs(prefix=rule.args.prefix, any=rule.args.any, patterns=rule.args.patterns, max=rule.args.max),
-        env_allow=rule.env.allow,
-        env_patterns=rule.env.patterns,
-        env_fixed=sorted(rule.env.fixed),
-        secrets=sorted(rule.secrets),
-        mounts=sorted(rule.mounts),
-        limits=_limits(rule),
-    )
-
-
-def _limits(rule: Rule) -> Limits:
-    return Limits(
-        memory_bytes=rule.resources.memory,
-        cpus=rule.resources.cpus,
-        pids=rule.resources.pids,
-        tmp_bytes=rule.resources.tmp,
-        shm_bytes=rule.resources.shm,
-        nofile=rule.resources.nofile,
-        max_message_bytes=rule.stdio.max_message,
-        buffer_bytes=rule.stdio.buffer,
-        replay=rule.stdio.replay,
-        network=rule.network,
-        user=rule.user,
-        runtime=rule.runtime,
-        **rule.lifetime.model_dump(),
-    )
 
 
 _ENGINE = (ProblemType.ENGINE_ERROR, ProblemType.ENGINE_UNAVAILABLE, ProblemType.ENGINE_TIMEOUT)
@@ -467,6 +455,14 @@ OPERATIONS = (
         "Count as if the server's last client had left just now",
         {200: ServerStatus},
         (ProblemType.NOT_FOUND,),
+    ),
+    Operation(
+        "GET",
+        "/v1/events",
+        Api.events,
+        "The caller's servers, then each change of them: server-sent events; see docs/protocol.md",
+        {200: "text/event-stream"},
+        audited=True,
     ),
     Operation("GET", "/v1/policy", Api.policy, "What the caller may start", {200: ClientPolicy}),
     Operation(

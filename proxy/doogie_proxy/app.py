@@ -64,6 +64,7 @@ async def running(
             reconnect_s=settings.reconnect_s,
             stale_after_s=settings.engine_stale_after_s,
             on_stale_socket=on_stale_socket,
+            pull_timeout_s=settings.pull_timeout_s,
         ) as servers,
     ):
         api = Api(settings, configuration, servers, metrics)

@@ -25,6 +25,8 @@ from doogie_proxy.http import parse_json
 from doogie_proxy.identity import Keyring
 from doogie_proxy.listen import ListenError
 from doogie_proxy.metrics_relay import relay
+from doogie_proxy.operator_pull import CredentialsError
+from doogie_proxy.operator_pull import pull as pull_images
 from doogie_proxy.policy import Policy
 from doogie_proxy.policy_advice import warnings
 from doogie_proxy.policy_file import ConfigurationError
@@ -212,6 +214,34 @@ def metrics(
     try:
         web.run_app(relay(socket_file, token_file), host=host, port=port, access_log=None, print=None)
     except OSError as exc:
+        _fail(str(exc))
+
+
+@app.command()
+def pull(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="a rule of the policy")],
+    pin: Annotated[bool, typer.Option("--pin", help="fetch what tags mean now, and print the rule's line")] = False,
+    policy: Annotated[Path | None, typer.Option(help="default: DOOGIE_PROXY_POLICY")] = None,
+    docker_config: Annotated[Path, typer.Option(help="of docker login", show_default="~/.docker/config.json")] = Path(
+        "~/.docker/config.json"
+    ),
+) -> None:
+    """Have the engine fetch a rule's images, with the logins of the Docker CLI; prints the images by digest.
+
+    Without --pin, images that have a digest come by that, as the proxy pulls them.
+    """
+    settings = _settings()
+    rules = {one.name: one for one in _policy(policy or settings.policy).rules}
+    if rule not in rules:
+        _fail(f"the policy has no rule {rule!r}; it has {', '.join(rules) or 'none'}")
+    if not rules[rule].images:
+        _fail(f"rule {rule} lists no images: what matches a pattern is for docker pull")
+    pulling = pull_images(
+        rules[rule], settings, docker_config.expanduser(), pin=pin, tell=lambda line: typer.echo(line, err=True)
+    )
+    try:
+        typer.echo(uvloop.run(pulling))
+    except (EngineFailure, CredentialsError) as exc:
         _fail(str(exc))
 
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from doogie_contract.models import ExitReason, ServerExit
+from doogie_contract.models import ExitReason, ServerExit, ServerState
+from doogie_contract.problems import ProblemError, ProblemType
 from doogie_proxy.engine import EngineEvent
 from doogie_proxy.engine_failures import EngineFailure, NotFound
 from doogie_proxy.registry import Registry
@@ -29,8 +30,11 @@ log = structlog.get_logger(__name__)
 
 
 async def stop(registry: Registry, key: Key, grace_s: int | None) -> ServerExit | None:
-    """End a server and remove its container; None when there is none."""
+    """End a server and remove its container; None when there is none. A start that has no container yet fails."""
+    if (start := registry.starts.get(key)) is not None and start.under_way:
+        start.give_up(ProblemError(ProblemType.IMAGE_UNAVAILABLE, "a stop came before the image was there"))
     async with registry.locked(key):
+        registry.forget_failure(key)
         server = registry.servers.get(key)
         if server is None:
             return None
@@ -89,6 +93,8 @@ async def end(registry: Registry, server: Server, reason: ExitReason, grace_s: i
         return
     grace_s = server.identity.lifetime.stop_grace_s if grace_s is None else grace_s
     server.end_reason = reason
+    if registry.state_of(server.key) is not ServerState.STOPPING:  # as it is when a stop before has failed
+        registry.move(server.key, ServerState.STOPPING)
     registry.state.put(server.container.id, replace(registry.state.get(server.container.id), ending=reason))
     await registry.state.saved()
     server.hub.drain()
@@ -126,13 +132,17 @@ async def finish(registry: Registry, server: Server) -> None:
             reason = ExitReason.OOM if await _ran_out_of_memory(server) else ExitReason.EXITED
         if server.streams is not None:
             await asyncio.wait([server.streams], timeout=STREAM_END_TIMEOUT_S)
+        started_at = server.container.started_at
         server.exit = ServerExit(
             reason=reason if reason is ExitReason.OOM else server.end_reason or reason,
             code=code,
             signal=_signal_name(code),
             finished_at=finished_at,
+            duration_s=None if started_at is None else round((finished_at - started_at).total_seconds(), 3),
             stderr_tail=server.hub.stderr.tail(STDERR_TAIL_BYTES).decode(errors="replace"),
         )
+        if registry.servers.get(server.key) is server:  # not one whose start has failed meanwhile
+            registry.move(server.key, ServerState.EXITED)
         server.hub.finish(server.exit)
         registry.metrics.exit(server.identity.rule, server.exit.reason)
         _log_exit(server, server.exit)
@@ -140,15 +150,14 @@ async def finish(registry: Registry, server: Server) -> None:
 
 def _log_exit(server: Server, exit_: ServerExit) -> None:
     """The one line of a container's life."""
-    started_at, traffic = server.container.started_at, server.hub.traffic()
-    ran = None if started_at is None or exit_.finished_at is None else exit_.finished_at - started_at
+    traffic = server.hub.traffic()
     log.info(
         "server_exited",
         **server.names(),
         reason=exit_.reason.value,
         code=exit_.code,
         signal=exit_.signal,
-        duration_s=None if ran is None else round(ran.total_seconds(), 3),
+        duration_s=exit_.duration_s,
         stdin_bytes=traffic.stdin_bytes,
         stdout_bytes=traffic.stdout_bytes,
         stderr_bytes=traffic.stderr_bytes,
@@ -166,6 +175,7 @@ def hear(registry: Registry, event: EngineEvent) -> None:
     server.oom.set()
     if server.exit is not None and server.exit.reason is ExitReason.EXITED and server.exit.code == KILLED:
         server.exit = server.hub.exit = server.exit.model_copy(update={"reason": ExitReason.OOM})  # told late
+        registry.changes.tell(server.key)
 
 
 async def _ran_out_of_memory(server: Server) -> bool:

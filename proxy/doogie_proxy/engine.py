@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -161,7 +162,47 @@ class Engine:
             volumes=tuple(config.get("Volumes") or ()),
             workdir=str(config.get("WorkingDir") or "/"),
             labels=dict(config.get("Labels") or {}),
+            platform=f"{image.get('Os')}/{image.get('Architecture')}",
         )
+
+    async def pull(
+        self,
+        reference: str,
+        tell: Callable[[Mapping[str, Any]], None],
+        *,
+        timeout_s: float,
+        login: Mapping[str, str] | None = None,
+    ) -> None:
+        """Have the engine fetch an image; look then whether it is there. The engine gives up when the caller does.
+
+        By hand, because aiodocker's ``pull`` leaves the connection open when it is cancelled.
+
+        Args:
+            reference: with a tag or a digest.
+            tell: is given each message of the progress stream.
+            timeout_s: for all of it.
+            login: for the registry (``AuthConfig`` of the Engine API); of an operator, never of a client.
+
+        Raises:
+            EngineError: its text alone says why.
+        """
+        params, headers = {"fromImage": reference}, {}
+        if login is not None:
+            headers["X-Registry-Auth"] = urlsafe_b64encode(json.dumps(dict(login)).encode()).decode()
+        async with self._call("pull", timeout_s=timeout_s):
+            url = f"{self._docker.docker_host}/{self._docker.api_version}/images/create"
+            async with self._docker.session.post(url, params=params, headers=headers) as answer:
+                async for line in answer.content:
+                    message = json.loads(line)
+                    if answer.status >= 400 or "error" in message:
+                        raise EngineError(f"engine answered {answer.status}: {message.get('error', message)}")
+                    tell(message)
+
+    async def platform(self) -> str:
+        """What it runs on, as images name it: ``linux/amd64``."""
+        async with self._call("version"):
+            version = await self._docker.version()
+        return f"{version['Os']}/{version['Arch']}"
 
     async def require_volume(self, name: str) -> None:
         """Nothing, if the volume is there: a container that names one that is not would make it, without a limit.

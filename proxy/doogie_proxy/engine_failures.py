@@ -7,6 +7,7 @@ EngineFailure
 ├── EngineTimeout       no answer within the timeout
 ├── NotFound            404: the container is gone (or, at its start, what it refers to)
 ├── NoSuchImage         404 of an image
+├── ImageNotPulled      the engine could not fetch it
 ├── EngineConflict      409: the name is taken, or a removal is under way
 └── EngineError         any other refusal; its text is for the log, never for a client
 """
@@ -53,6 +54,15 @@ class NoSuchImage(EngineFailure):
     def __init__(self, reference: str) -> None:
         super().__init__(f"no image {reference}")
         self.reference = reference
+
+
+class ImageNotPulled(EngineFailure):
+    """The image ``reference`` is not on the engine, and was not fetched; ``reason`` is for the client too."""
+
+    def __init__(self, reference: str, reason: str) -> None:
+        super().__init__(f"{reference} not pulled: {reason}")
+        self.reference = reference
+        self.reason = reason
 
 
 class EngineConflict(EngineFailure):

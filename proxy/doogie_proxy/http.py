@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from doogie_contract.models import SERVER_NAME_PATTERN
 from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemDetail, ProblemError, ProblemType
 from doogie_proxy.connection import SERVED_VERSIONS, VERSION
-from doogie_proxy.engine_failures import EngineFailure, EngineTimeout, EngineUnavailable, NoSuchImage
+from doogie_proxy.engine_failures import EngineFailure, EngineTimeout, EngineUnavailable, ImageNotPulled, NoSuchImage
 from doogie_proxy.metrics import Metrics
 from doogie_proxy.spec import ImageRefusedError
 
@@ -92,8 +92,8 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.warning("engine_failure", error=str(exc))
     except ConnectionError:
         raise  # the client is gone: no one to answer, and no error of ours; aiohttp lets go of the connection
-    except Exception:
-        problem = ProblemError(ProblemType.INTERNAL_ERROR, "please report it with the proxy's log of this request_id")
+    except Exception as exc:
+        problem = problem_of_failure(exc)
         log.exception("internal_error")
     request[PROBLEM] = problem.type.slug
     request.app[METRICS].problem(problem.type)
@@ -111,22 +111,29 @@ async def finish_headers(request: web.Request, response: web.StreamResponse) -> 
     response.headers.popall(hdrs.SERVER, None)
 
 
-def problem_of_failure(exc: EngineFailure | ImageRefusedError) -> ProblemError:
-    """What a client is told of a failure behind the proxy: never the engine's own words."""
+def problem_of_failure(exc: Exception) -> ProblemError:
+    """What a client is told of a failure: never the engine's own words."""
     match exc:
+        case ProblemError():
+            return exc
         case ImageRefusedError():
             return ProblemError(ProblemType.POLICY_DENIED, str(exc))
         case NoSuchImage():
             detail = f"the image {exc.reference} is not on the engine: have the operator build or pull it"
             return ProblemError(ProblemType.IMAGE_UNAVAILABLE, detail)
+        case ImageNotPulled():
+            detail = f"the image {exc.reference} could not be pulled: {exc.reason}"
+            return ProblemError(ProblemType.IMAGE_UNAVAILABLE, detail)
         case EngineUnavailable():
             return ProblemError(ProblemType.ENGINE_UNAVAILABLE, "the engine cannot be reached: try again later")
         case EngineTimeout():
             return ProblemError(ProblemType.ENGINE_TIMEOUT, "the engine did not answer in time: try again later")
-        case _:
+        case EngineFailure():
             return ProblemError(
                 ProblemType.ENGINE_ERROR, "the engine refused; the proxy's log says why under this request_id"
             )
+        case _:
+            return ProblemError(ProblemType.INTERNAL_ERROR, "please report it with the proxy's log of this request_id")
 
 
 async def read_model(request: web.Request, model: type[ModelT], *, timeout_s: float) -> ModelT:

@@ -37,3 +37,4 @@ def _remember(registry: Registry, server: Server) -> None:
     if not registry.leaving and registry.servers.get(server.key) is server:
         record = registry.state.get(server.container.id)
         registry.state.put(server.container.id, replace(record, detached_at=server.hub.detached_at))
+        registry.changes.tell(server.key)

@@ -25,10 +25,9 @@ from prometheus_client import (
 )
 
 from doogie_contract.channels import CloseCode
-from doogie_contract.models import ExitReason
+from doogie_contract.models import ExitReason, ServerState
 from doogie_contract.problems import ProblemType
 from doogie_proxy.engine_failures import EngineFailure
-from doogie_proxy.server import Server
 from doogie_proxy.stdio import StdioHub, Traffic
 
 # The time when each series began would be as many series again.
@@ -108,6 +107,10 @@ class Metrics:
         """A start has come to something."""
         self._starts.labels(rule, outcome).inc()
 
+    def start_failed(self, rule: str, exc: Exception) -> None:
+        """A start has come to nothing, for this reason."""
+        self.start(rule, "failed" if isinstance(exc, EngineFailure) else "refused")
+
     @contextmanager
     def phase(self, phase: StartPhase) -> Iterator[None]:
         """A phase of a start, which may fail, as long as the block lasts."""
@@ -145,14 +148,15 @@ class Metrics:
         ):
             counter.labels(stream).inc(more)
 
-    def exposition(self, servers: Iterable[Server], *, ready: bool) -> bytes:
-        """All of it in Prometheus' text format, version 0.0.4."""
+    def exposition(self, servers: Iterable[tuple[str, ServerState, StdioHub | None]], *, ready: bool) -> bytes:
+        """All of it in Prometheus' text format, version 0.0.4; ``servers`` are the rule, state and stdio of each."""
         self._servers.clear()
         self._attached.set(0)
-        for server in servers:
-            self.account(server.hub)
-            self._servers.labels(server.identity.rule, server.state.value).inc()
-            self._attached.inc(server.hub.attached)
+        for rule, state, hub in servers:
+            self._servers.labels(rule, state.value).inc()
+            if hub is not None:
+                self.account(hub)
+                self._attached.inc(hub.attached)
         self._ready.set(ready)
         self._tasks.set(len(asyncio.all_tasks()))
         return generate_latest(self._registry)

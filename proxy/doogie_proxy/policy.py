@@ -245,6 +245,9 @@ class Defaults(_Section):
     """Any field of a rule but its name and images."""
 
     allow_tags: bool = Field(default=False, description="accept images pinned by tag alone; tags can be moved")
+    pull: Literal["never", "missing"] = Field(
+        default="never", description="missing: fetch an image that is not on the engine, without credentials"
+    )
     args: Args = Args()
     env: Env = Env()
     entrypoint: Entrypoint = Field(default=None, description="keep (the image's), or the program and first arguments")

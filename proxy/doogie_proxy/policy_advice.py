@@ -27,6 +27,8 @@ def _images(rule: Rule) -> Iterator[str]:
             yield f"images: {ref} is a tag without a digest: whoever can move the tag decides what runs"
     if rule.image_patterns and rule.allow_tags:
         yield "image_patterns: with allow_tags, whoever can tag an image on the engine decides what runs"
+    if rule.image_patterns and rule.pull == "missing":
+        yield "image_patterns: with pull: missing, clients choose what the engine downloads, as far as they match"
 
 
 def _arguments(rule: Rule) -> Iterator[str]:

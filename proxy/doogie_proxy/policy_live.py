@@ -49,7 +49,8 @@ async def _of_rule(engine: Engine, rule: Rule) -> AsyncIterator[str]:
             create_body(admitted, image, {}, {})
             found = ref, image
         except NoSuchImage:
-            yield f"images: {ref} is not on the engine: build or pull it"
+            if rule.pull == "never":
+                yield f"images: {ref} is not on the engine: build it, pull it, or say pull: missing"
         except ImageRefusedError as exc:
             yield f"images: {ref}: {exc}"
     for name, mount in rule.mounts.items():

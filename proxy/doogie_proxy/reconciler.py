@@ -134,6 +134,7 @@ class Reconciler:
             elif server.hub.stalled:
                 registry.spawn("probe", probe(registry, server))
         now = datetime.now(UTC)
+        registry.forget_failures(now)
         for server in registry.servers.values():
             if registry.busy(server.key):
                 continue  # an operation is under way: the next sweep sees what has become of it

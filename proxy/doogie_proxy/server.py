@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from doogie_contract.models import ExitReason, ServerExit, ServerState, ServerStatus, StdioStatus
+from doogie_contract.models import ExitReason, ServerExit
 from doogie_proxy.engine import Container
 from doogie_proxy.identity import Identity
 from doogie_proxy.stdio import StdioHub
@@ -25,7 +25,6 @@ class Server:
     identity: Identity
     container: Container
     hub: StdioHub
-    started: bool = False
     end_reason: ExitReason | None = None
     """Why we are ending it; None while it runs, or when it ended by itself."""
     exit: ServerExit | None = None
@@ -38,15 +37,6 @@ class Server:
     def key(self) -> Key:
         """The name it is known by."""
         return Key(self.identity.client, self.identity.server)
-
-    @property
-    def state(self) -> ServerState:
-        """Where in its life it is."""
-        if self.exit is not None:
-            return ServerState.EXITED
-        if self.end_reason is not None:
-            return ServerState.STOPPING
-        return ServerState.RUNNING if self.started else ServerState.CREATED
 
     def lease_end(self) -> tuple[datetime, ExitReason] | None:
         """When the nearest lease ends, and which."""
@@ -65,24 +55,6 @@ class Server:
             return None
         finished = self.exit.finished_at or self.container.created_at
         return finished + timedelta(seconds=self.identity.lifetime.keep_exited_s)
-
-    def status(self, *, outdated: bool) -> ServerStatus:
-        """The wire form."""
-        lease = self.lease_end()
-        return ServerStatus(
-            name=self.identity.server,
-            state=self.state,
-            rule=self.identity.rule,
-            image=self.identity.image,
-            image_digest=self.container.image_id,
-            container_id=self.container.id,
-            created_at=self.container.created_at,
-            started_at=self.container.started_at,
-            exit=self.exit,
-            outdated=outdated,
-            stdio=StdioStatus(attached=self.hub.attached, half_close=self.hub.can_half_close),
-            expires_at=lease[0] if lease else self.removal_due(),
-        )
 
     def names(self) -> dict[str, str]:
         """What identifies it in the log."""

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     engine_timeout_s: Annotated[float, Field(gt=0, description="for one engine call; a stop gets its grace on top")] = (
         30.0
     )
+    pull_timeout_s: Annotated[float, Field(gt=0, description="for an image to be pulled")] = 600.0
     reconnect_s: Annotated[float, Field(gt=0, description="before a lost engine is tried again")] = 1.0
     engine_stale_after_s: Annotated[
         float,
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     head_lines_max: Annotated[int, Field(ge=16, description="the most headers of one request")] = 64
     body_max_bytes: Annotated[int, Field(ge=1024, description="the largest request body")] = 262_144
     body_timeout_s: Annotated[float, Field(gt=0, description="for a request body to arrive")] = 10.0
+    heartbeat_s: Annotated[float, Field(gt=0, description="between signs of life on an event stream")] = 15.0
     close_timeout_s: Annotated[float, Field(gt=0, description="for a connection to end in good order")] = 5.0
     shutdown_timeout_s: Annotated[float, Field(gt=0, description="for requests under way when the proxy ends")] = 10.0
     ticket_ttl_s: Annotated[float, Field(gt=0, description="a ticket's life")] = 30.0

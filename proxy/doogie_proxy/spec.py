@@ -31,6 +31,8 @@ class ImageConfig:
     volumes: tuple[str, ...]
     workdir: str
     labels: Mapping[str, str]
+    platform: str = ""
+    """``os/architecture``."""
 
 
 def create_body(

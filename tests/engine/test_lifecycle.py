@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,51 @@ async def test_server_that_ignores_sigterm_is_gone_after_its_grace(proxy: ProxyU
     proxy.started.clear()
 
 
+async def test_server_that_ignores_sigterm_is_gone_in_time_while_a_client_stalls_its_output(
+    engine: str, tmp_path: Path
+) -> None:
+    ignores_and_floods = (
+        "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile 1: sys.stdout.write(9999 * 'x')"
+    )
+    rule = toolbox_rule(
+        entrypoint=["/usr/bin/env", "python3", "-c", ignores_and_floods],
+        stdio={"buffer": "64KiB", "max_message": "64KiB"},
+    )
+    async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
+        for name in ("one", "two"):
+            await proxy.start(name)
+            async with proxy.stdio(name) as ws:
+                await ws.receive(timeout=20)  # reads one message, then no more
+                begun = time.monotonic()
+                answer = await proxy.call("POST", f"/v1/servers/{name}/stop", {"grace_s": 1})
+                assert 1 <= time.monotonic() - begun < 1 + 2
+                assert answer.json["exit"]["signal"] == "SIGKILL"
+            assert containers_of(proxy.instance) == []
+            proxy.started.clear()
+
+
+async def test_one_name_is_started_and_stopped_over_and_over_without_a_pause_or_an_error(
+    proxy: ProxyUnderTest,
+) -> None:
+    cycles = int(os.environ.get("DOOGIE_CYCLES", "20"))
+    begun, ids = time.monotonic(), set()
+    for _ in range(cycles):
+        answer = await proxy.call("POST", "/v1/servers/box/start", {"image": TOOLBOX, "args": ["sleep"]})
+        assert answer.status == 201
+        ids.add(answer.json["container_id"])
+        assert (await proxy.stop("box"))["state"] == "absent"
+    print(f"{cycles} cycles, {(time.monotonic() - begun) / cycles:.3f} s each")
+    assert len(ids) == cycles
+
+
+async def test_stop_answers_when_the_name_is_free_for_anybody(proxy: ProxyUnderTest) -> None:
+    for _ in range(3):
+        await proxy.start("box", "sleep")
+        await asyncio.gather(*(proxy.stop("box") for _ in range(5)))
+        name = f"doogie-{proxy.instance}-chat-box"
+        docker("rm", docker("create", "--name", name, TOOLBOX))  # fails while anything has the name
+
+
 async def test_server_whose_output_is_stalled_can_be_stopped(engine: str, tmp_path: Path) -> None:
     rule = toolbox_rule(stdio={"buffer": "64KiB", "max_message": "64KiB"})
     async with proxy_under_test(tmp_path, policy_document(rule)) as proxy:
@@ -235,6 +282,20 @@ async def test_failed_start_leaves_nothing_and_shows_none_of_the_engines_words(e
         assert "doogie-test-no-such-network" not in answer.text
         assert containers_of(proxy.instance) == []
         assert (await proxy.call("GET", "/v1/servers/box")).status == 404
+
+
+async def test_start_that_is_being_undone_is_none_to_whoever_asks_meanwhile(engine: str, tmp_path: Path) -> None:
+    rule = toolbox_rule(network="doogie-test-no-such-network")
+    async with proxy_under_test(tmp_path, policy_document(rule), sweep_interval_s=3600) as proxy:
+        proxy.recorder.stall(before="force=")
+        start = asyncio.create_task(proxy.call("POST", "/v1/servers/box/start", {"image": TOOLBOX, "args": ["sleep"]}))
+        async with asyncio.timeout(20):
+            while not [request for request in proxy.recorder.requests if request.method == "DELETE"]:
+                await asyncio.sleep(0.01)
+        assert (await proxy.call("GET", "/v1/servers/box")).status == 404
+        assert (await proxy.call("GET", "/v1/servers")).json == {"servers": []}
+        proxy.recorder.resume()
+        assert (await start).problem == "engine-error"
 
 
 async def test_client_that_hangs_up_during_start_leaves_a_server_it_can_find(proxy: ProxyUnderTest) -> None:
@@ -279,6 +340,9 @@ async def test_lease_whose_stop_failed_is_ended_by_a_later_sweep(engine: str, tm
         proxy.recorder.cut()
         proxy.recorder.resume()
         assert (await proxy.until("idle", "exited"))["exit"]["reason"] == "lease_detached"
+        async with asyncio.timeout(20):
+            while (await proxy.call("GET", "/readyz")).status != 200:
+                await asyncio.sleep(0.01)
 
 
 async def test_dead_container_is_removed_once_kept_long_enough(engine: str, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from tests.support.harness import ProxyUnderTest
 from tests.support.wire import answer_to, connected, head, refusal_of, request_with_body
 
+OURS = "GET /v1/events"
+"""The one line that means something here, too: events of the caller's own servers."""
 PREFIXES = ("", "/v1", "/v1.41", "/v1/servers/box", "/v1/servers/box/stdio", "/v1/servers/.", "/v1/servers/..")
 
 
@@ -18,7 +20,8 @@ async def assert_unreachable(target: ProxyUnderTest, *requests: str) -> None:
             for request in requests:
                 method, path = request.replace("{id}", container).split(" ")
                 for prefix in PREFIXES:
-                    line = f"{method} {prefix}{path}"
+                    if (line := f"{method} {prefix}{path}") == OURS:
+                        continue
                     peer.send(head(line) if method in ("GET", "HEAD") else request_with_body(line, {}))
                     answer = await peer.answer(of_head=method == "HEAD")
                     assert answer.status in (404, 405), line

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.harness import TOKEN, TOOLBOX, containers_of, policy_document, proxy_under_test, toolbox_rule
+from tests.support.harness import (
+    TOKEN,
+    TOOLBOX,
+    ProxyUnderTest,
+    containers_of,
+    policy_document,
+    proxy_under_test,
+    toolbox_rule,
+)
 
 
 def limited(**quota: int) -> dict[str, Any]:
@@ -29,6 +37,32 @@ async def test_a_storm_for_an_image_that_is_not_there_pulls_nothing_and_is_cut_s
         assert proxy.recorder.about_containers() == []
         asked = [request.path for request in proxy.recorder.requests if request.path.startswith("/images/")]
         assert asked == ["/images/never-built:1/json"] * 10
+
+
+@pytest.mark.redteam(50)
+async def test_a_storm_for_an_image_that_cannot_be_pulled_is_cut_short_and_asks_for_nothing_else(
+    engine: str, tmp_path: Path
+) -> None:
+    image = "127.0.0.1:1/never/built:1"  # nobody listens there
+    document: dict[str, Any] = policy_document(toolbox_rule(images=[image], pull="missing"))
+    document["clients"]["chat"] |= {"starts_per_minute": 10, "max_running": 5}
+    async with proxy_under_test(tmp_path, document) as proxy:
+        proxy.recorder.stall(before="/images/create")
+        body = {"image": image, "args": []}
+        storm = asyncio.gather(*(proxy.call("POST", f"/v1/servers/s{number}/start", body) for number in range(200)))
+        async with asyncio.timeout(20):
+            while not proxy.recorder.about_containers() or len(await pulling(proxy)) < 5:
+                await asyncio.sleep(0.01)
+        proxy.recorder.resume()
+        assert Counter(answer.problem for answer in await storm) == {"image-unavailable": 5, "quota-exceeded": 195}
+        asked = [request.path for request in proxy.recorder.about_containers()]
+        assert asked == [f"/images/create?fromImage={image}"], "one pull, however many wait for it"
+
+
+async def pulling(proxy: ProxyUnderTest) -> list[str]:
+    """The servers whose image is on its way."""
+    servers = (await proxy.call("GET", "/v1/servers")).json["servers"]
+    return [server["name"] for server in servers if server["pull"] is not None]
 
 
 @pytest.mark.redteam(59)

@@ -90,6 +90,14 @@ class PrivateEngine:
         command = ["docker", "--host", f"unix://{self.socket}", *args]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout_s).stdout.strip()
 
+    def in_its_network(self) -> list[str]:
+        """The beginning of a command whose rest is run in this engine's network, which has nothing but a loopback."""
+        if self._namespaces is None:
+            raise RuntimeError("not prepared")
+        enter = ["nsenter", f"--target={self._namespaces.pid}", "--net"]
+        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
+        return enter
+
     def copy_image(self, image: str, source: str) -> None:
         """Copy an image from the engine whose socket is ``source``."""
         save = subprocess.Popen(["docker", "--host", f"unix://{source}", "save", image], stdout=subprocess.PIPE)

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,21 @@ class Served:
     audit: Path
     log: Path
     recorder: RecordingEngine
+    _run: Callable[[], Awaitable[asyncio.subprocess.Process]]
     ends_with: int = 0
     """The exit code that is right."""
     _told: int = 0
     """How many events ``event`` has passed."""
+
+    async def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def run_again(self) -> None:
+        """Start its next process, after ``kill``; return when it is ready."""
+        self.process = await self._run()
+        await _ready(self)
 
     async def event(self, name: str, *, timeout_s: float = 30) -> dict[str, Any]:
         """The next event of this name in its log, after the one that was asked for before."""
@@ -134,26 +145,22 @@ async def served(
             "instance": instance,
             **settings,
         }
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *under,
-                *doogie_proxy_command(),
-                "serve",
-                env={
-                    **os.environ,
-                    **{f"DOOGIE_PROXY_{name.upper()}": str(value) for name, value in environment.items()},
-                },
-                stdout=output,
-                stderr=output,
-            )
-        proxy = Served(instance, process, socket, policy, audit, log, recorder)
+        variables = {f"DOOGIE_PROXY_{name.upper()}": str(value) for name, value in environment.items()}
+
+        async def run() -> asyncio.subprocess.Process:
+            with log.open("ab") as output:
+                command = [*under, *doogie_proxy_command(), "serve"]
+                env = {**os.environ, **variables}
+                return await asyncio.create_subprocess_exec(*command, env=env, stdout=output, stderr=output)
+
+        proxy = Served(instance, await run(), socket, policy, audit, log, recorder, run)
         try:
             await _ready(proxy)
             yield proxy
         finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            code = await process.wait()
+            if proxy.process.returncode is None:
+                proxy.process.send_signal(signal.SIGTERM)
+            code = await proxy.process.wait()
         if code != proxy.ends_with:
             raise AssertionError(f"the proxy ended with {code}: {log.read_text()[-2000:]}")
 

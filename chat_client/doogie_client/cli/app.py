@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 import typer
 from pydantic import ValidationError
 
-from doogie_client.cli import output
+from doogie_client.cli import live, output
 from doogie_client.cli.arguments import environment, tool_arguments
 from doogie_client.client import ProxyClient
 from doogie_client.errors import DoogieError, InvalidName, ProxyUnavailable
@@ -92,6 +92,12 @@ def list_servers(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
+def watch(ctx: typer.Context, as_json: Json = False) -> None:
+    """Show your servers as they change, until Ctrl-C; into a pipe, a line for each change."""
+    _run(ctx, lambda proxy: live.watch(proxy, as_json=as_json))
+
+
+@app.command()
 def start(
     ctx: typer.Context,
     name: Name,
@@ -105,13 +111,19 @@ def start(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which rule admits it, or why none.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start a server. Idempotent: does nothing when it runs already with the same image, arguments and environment."""
+    """Start a server. Idempotent: does nothing when it runs already with the same image, arguments and environment.
+
+    While its image is pulled, stderr shows how far it is. After Ctrl-C the start goes on: `doogie stop` ends it.
+    """
     request = _request(image, args, _environment(env, env_file), secret, mount)
     if dry_run:
         admission = _run(ctx, lambda proxy: proxy.admit(name, request))
         output.write_json(admission) if as_json else output.admission(admission)
         return
-    _show(_run(ctx, lambda proxy: proxy.start(name, request, wait=not no_wait)), as_json)
+    if no_wait:
+        _show(_run(ctx, lambda proxy: proxy.start(name, request, wait=False)), as_json)
+    else:
+        _show(_run(ctx, lambda proxy: live.start(proxy, name, request)), as_json)
 
 
 @app.command()

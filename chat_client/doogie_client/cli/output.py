@@ -9,16 +9,23 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from doogie_client.errors import DoogieError, PolicyDenied, ProblemResponse, SpecConflict, StdioBusy, Unauthenticated
-from doogie_contract.models import Admission, ClientPolicy, ServerStatus
+from doogie_contract.models import Admission, ClientPolicy, PullStatus, ServerStatus
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MEGABYTE = 1_000_000
 
 # C0 but tab and newline, DEL, C1; line and paragraph separators; marks that reorder text (Unicode TR 9).
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-_STATE_STYLES = {"running": "green", "exited": "red", "stopping": "yellow", "created": "yellow"}
+_STATE_STYLES = {"running": "green", "exited": "red", "stopping": "yellow", "created": "yellow", "pulling": "cyan"}
+SERVER_COLUMNS = ("NAME", "STATE", "SINCE", "ATTACHED", "RULE", "IMAGE")
 
 _HINTS: dict[type[DoogieError], str] = {
     PolicyDenied: "`doogie policy` shows what you may start",
@@ -51,19 +58,25 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     cells = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
-        view = Table(*headers, box=None, pad_edge=False, header_style="bold")
-        for row in cells:
-            view.add_row(*(Text(cell, style=_STATE_STYLES.get(cell, "")) for cell in row))
-        Console().print(view)
+        Console().print(terminal_table(headers, cells))
         return
     lines = [list(headers), *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         sys.stdout.write(text.rstrip() + "\n")
+
+
+def terminal_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
+    """Columns of printable text, with states coloured."""
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(*headers, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        view.add_row(*(Text(cell, style=_STATE_STYLES.get(cell, "")) for cell in row))
+    return view
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> None:
@@ -77,20 +90,13 @@ def fields(pairs: Iterable[tuple[str, str]]) -> None:
 
 def servers(statuses: Iterable[ServerStatus]) -> None:
     """The table of ``doogie ls``."""
-    table(
-        ("NAME", "STATE", "SINCE", "ATTACHED", "RULE", "IMAGE"),
-        (
-            (
-                s.name,
-                s.state.value,
-                _since(s),
-                _yes(s.stdio is not None and s.stdio.attached),
-                s.rule or "",
-                s.image or "",
-            )
-            for s in statuses
-        ),
-    )
+    table(SERVER_COLUMNS, map(server_row, statuses))
+
+
+def server_row(status: ServerStatus) -> tuple[str, ...]:
+    """A server in that table."""
+    attached = _yes(status.stdio is not None and status.stdio.attached)
+    return status.name, status.state.value, _since(status), attached, status.rule or "", status.image or ""
 
 
 def server(status: ServerStatus) -> None:
@@ -108,11 +114,14 @@ def server(status: ServerStatus) -> None:
             ("started", _time(status.started_at)),
             ("expires", _time(status.expires_at)),
             ("attached", _yes(status.stdio is not None and status.stdio.attached)),
+            ("pull", news(status) if status.pull else ""),
+            ("problem", status.problem.detail if status.problem else ""),
             ("outdated", "yes: the policy would build it differently today" if status.outdated else ""),
             ("exit reason", how.reason.value if how else ""),
             ("exit code", "" if how is None or how.code is None else str(how.code)),
             ("exit signal", (how.signal or "") if how else ""),
             ("finished", _time(how.finished_at) if how else ""),
+            ("ran for", age(how.duration_s) if how and how.duration_s is not None else ""),
             ("stderr", how.stderr_tail if how else ""),
         ]
     )
@@ -120,10 +129,26 @@ def server(status: ServerStatus) -> None:
 
 def outcome(status: ServerStatus) -> None:
     """One line: what became of a server."""
-    line = f"{status.name} {status.state.value}"
+    more = news(status)
+    sys.stdout.write(printable(f"{status.name} {status.state.value}" + (f" ({more})" if more else "")) + "\n")
+
+
+def news(status: ServerStatus) -> str:
+    """What there is to say of a server besides its state: how far its image is, how it ended, why it did not start."""
+    if status.problem is not None:
+        return status.problem.detail
+    if status.pull is not None:
+        done, total = pulled(status.pull)
+        return f"{done / MEGABYTE:.1f} of {total / MEGABYTE:.1f} MB, {len(status.pull.layers)} layers"
     if (how := status.exit) is not None:
-        line += f" ({how.reason.value}, {how.signal or ('no code' if how.code is None else f'code {how.code}')})"
-    sys.stdout.write(printable(line) + "\n")
+        return f"{how.reason.value}, {how.signal or ('no code' if how.code is None else f'code {how.code}')}"
+    return ""
+
+
+def pulled(pull: PullStatus) -> tuple[int, int]:
+    """How many bytes of an image have come, and of how many, as far as the registry has said."""
+    known = [layer for layer in pull.layers if layer.total_bytes is not None]
+    return sum(layer.current_bytes or 0 for layer in known), sum(layer.total_bytes or 0 for layer in known)
 
 
 def admission(answer: Admission) -> None:

@@ -17,7 +17,8 @@ from doogie_contract.problems import PROBLEM_CONTENT_TYPE, ProblemType
 from tests.unit.client.fake_proxy import TOKEN, FakeProxy, join_process, problem
 from tests.unit.client.test_client_mcp import LEGACY_SERVER, LIMITS
 
-DOOGIE = (sys.executable, "-m", "doogie_client.cli")
+# A shell has what it runs in the background ignore Ctrl-C, and children inherit that.
+DOOGIE = ("env", "--default-signal=INT", sys.executable, "-m", "doogie_client.cli")
 HOSTILE = "\x1b[2Jcleared\x07\u202e"
 RUNNING = {
     "name": "time",

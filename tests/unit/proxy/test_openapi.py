@@ -54,6 +54,7 @@ def test_every_route_is_in_the_document_and_nothing_else() -> None:
         reconnect_s=1,
         stale_after_s=1,
         on_stale_socket=lambda: None,
+        pull_timeout_s=1,
     )
     routes = Api(
         Settings.model_construct(ticket_ttl_s=30), Configuration(policy, {}, keyring), servers, metrics

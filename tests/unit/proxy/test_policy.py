@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from doogie_proxy.admission import plan_hash
 from doogie_proxy.policy import Lifetime, Policy, Resources, Rule, Stdio, within
 from doogie_proxy.policy_file import ConfigurationError, load, parse
 
@@ -53,6 +54,7 @@ def test_the_least_policy_is_valid_and_everything_else_has_its_default() -> None
     assert policy.rules_of("chat") == [rule()]
     assert rule().model_dump(exclude={"name", "images"}) == {
         "allow_tags": False,
+        "pull": "never",
         "image_patterns": [],
         "args": {"prefix": [], "max": 32, "patterns": [], "any": False, "audit": "shown"},
         "env": {"allow": [], "patterns": [], "fixed": {}},
@@ -169,9 +171,15 @@ def test_an_unknown_key_is_refused_where_it_stands(text: str, error: str) -> Non
     assert error in refusal(text)
 
 
-@pytest.mark.parametrize("key", ["pull", "metrics"])
-def test_what_a_later_version_brings_is_unknown_to_this_one(key: str) -> None:
-    assert refusal(HEAD + f"    {key}: x\n") == [f"policy.yaml:7: rules.0.{key}: unknown key"]
+def test_what_a_later_version_brings_is_unknown_to_this_one() -> None:
+    assert refusal(HEAD + "    metrics: x\n") == ["policy.yaml:7: rules.0.metrics: unknown key"]
+
+
+def test_an_image_is_pulled_never_or_when_it_is_missing_and_that_outdates_nothing() -> None:
+    assert refusal(HEAD + "    pull: always\n") == ["policy.yaml:7: rules.0.pull: Input should be 'never' or 'missing'"]
+    never, missing = (parse(HEAD + f"    pull: {pull}\n").rules[0] for pull in ("never", "missing"))
+    image = never.listed_images[0]
+    assert plan_hash(never, image) == plan_hash(missing, image)
 
 
 def test_every_fault_is_told_at_once() -> None:

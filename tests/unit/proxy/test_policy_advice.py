@@ -67,6 +67,13 @@ def test_a_tag_without_a_digest_is_warned_of() -> None:
     assert found[0] == "rules.r.images: mcp/a:1 is a tag without a digest: whoever can move the tag decides what runs"
 
 
+def test_patterns_of_images_that_are_pulled_are_warned_of() -> None:
+    assert advice(pull="missing") == []
+    assert advice(image_patterns=["mcp/.*"], pull="missing") == [
+        "rules.r.image_patterns: with pull: missing, clients choose what the engine downloads, as far as they match"
+    ]
+
+
 def test_patterns_of_images_with_tags_are_warned_of() -> None:
     assert advice(image_patterns=["mcp/.*"], allow_tags=True) == [
         "rules.r.image_patterns: with allow_tags, whoever can tag an image on the engine decides what runs"

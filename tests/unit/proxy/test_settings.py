@@ -40,6 +40,8 @@ def test_every_setting_has_a_default() -> None:
         "log_level": "info",
         "log_format": "json",
         "engine_timeout_s": 30.0,
+        "pull_timeout_s": 600.0,
+        "heartbeat_s": 15.0,
         "reconnect_s": 1.0,
         "engine_stale_after_s": 30.0,
         "sweep_interval_s": 5.0,
