@@ -17,13 +17,13 @@ from doogie_client.commands.catalogue import Catalogue
 from doogie_client.errors import DoogieError, NotFound
 from doogie_client.service.calls import checked_arguments, checked_name, old_error, old_result, parse_arguments
 from doogie_client.service.configurations import Configurations
-from doogie_client.service.errors import ConfigDisabled, StopFailed, UnknownTool
+from doogie_client.service.errors import ConfigDisabled, UnknownTool
 from doogie_client.service.exporting import export_mcp_servers
 from doogie_client.service.import_report import ImportReport, ImportRequest
 from doogie_client.service.importing import import_document
 from doogie_client.service.lifecycle import Lifecycle
 from doogie_client.service.operations import Operations
-from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, NewConfig, Status
+from doogie_client.service.records import ConfigRecord, ConfigStatus, ConfigUpdate, NewConfig
 from doogie_client.service.renewal import keep_renewing
 from doogie_client.service.run_dir import RunDir
 from doogie_client.service.session import ToolResult
@@ -182,13 +182,11 @@ class MCPConfigService:
         """
         admit = partial(self._proxy.admit, IMPORTED)
         return await import_document(
-            self._store, request, user_id, catalogue=self._catalogue, admit=admit, stop=self._stop_replaced
+            self._store, request, user_id, catalogue=self._catalogue, admit=admit, stop=self._end_replaced
         )
 
-    async def _stop_replaced(self, record: ConfigRecord) -> None:
-        status = await self.stop_server(record.id)
-        if status is not None and status.status is Status.ERROR:
-            raise StopFailed(status.error_message or "its server cannot be stopped")
+    async def _end_replaced(self, record: ConfigRecord) -> None:
+        await self._operations.run(record.id, lambda: self._lifecycle.end(record))
 
     # ── servers ──────────────────────────────────────────────────────────────────────────────────
 
