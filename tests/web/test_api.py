@@ -421,6 +421,18 @@ async def test_the_app_starts_what_is_enabled_and_serves_before_that_is_done(
         assert names == ["one", "two"]
 
 
+async def test_a_start_is_carried_on_when_its_caller_goes_away(chat: Chat, chat_proxy: ProxyUnderTest) -> None:
+    made = await chat.create("server")
+    starting = asyncio.create_task(chat.call("POST", f"./configs/{made['id']}/start"))
+    async with asyncio.timeout(30):
+        while not chat_proxy.recorder.about_containers():
+            await asyncio.sleep(0.001)
+        starting.cancel()
+        await asyncio.wait([starting])
+        while (await chat.call("GET", f"./configs/{made['id']}/status")).json["status"] != "running":
+            await asyncio.sleep(0.02)
+
+
 async def test_a_body_is_not_needed_to_start_and_one_is_not_looked_at(chat: Chat) -> None:
     """axios sends ``Content-Type`` or not, as it likes, and no body."""
     made = await chat.create("server")
