@@ -49,10 +49,8 @@ class Deployment:
         }
         new = cls(directory, environment, "", "")
         await new.run("-m", "alembic", "upgrade", "head")
-        tokens = await asyncio.gather(
-            new.run("-m", "chatbot.users", "admin", "--admin"), new.run("-m", "chatbot.users", "user")
-        )
-        return cls(directory, environment, *tokens)
+        admin, user = (await new.run("-m", "chatbot.users", "admin:admin", "user:user")).split()
+        return cls(directory, environment, admin, user)
 
     async def run(self, *args: str) -> str:
         """Run Python in the application's environment; what it prints, without the newline."""
@@ -62,18 +60,17 @@ class Deployment:
             env=self.environment,
             cwd=EXAMPLE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.PIPE,
         )
-        output, _ = await process.communicate()
-        assert process.returncode == 0, output.decode()
+        output, errors = await process.communicate()
+        assert (process.returncode, errors) == (0, b""), (output + errors).decode()
         return output.decode().strip()
 
 
 class Application:
     """uvicorn and its workers, behind a unix socket."""
 
-    def __init__(self, process: asyncio.subprocess.Process, socket: Path, log: Path) -> None:
-        self.process = process
+    def __init__(self, socket: Path, log: Path) -> None:
         self._socket = socket
         self._log = log
 
@@ -81,6 +78,12 @@ class Application:
     def log(self) -> str:
         """All that it has printed."""
         return self._log.read_text()
+
+    async def started(self, workers: int) -> None:
+        """Return when that many workers have been started since the beginning."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while self.log.count("Application startup complete") < workers:
+                await asyncio.sleep(0.05)
 
     def caller(self, token: str | None = None) -> httpx.AsyncClient:
         """One connection, which is kept, and so one worker."""
@@ -95,9 +98,9 @@ class Application:
 
     @asynccontextmanager
     async def callers(self, number: int, token: str) -> AsyncIterator[dict[int, httpx.AsyncClient]]:
-        """Connections to that many different workers, by the workers' pids.
+        """Connections to that many different workers, which all run, by the workers' pids.
 
-        All workers accept from one socket. Each one that is found is stopped until all are, so that another accepts.
+        All of them accept from one socket. Each one that is found is stopped until all are, so that another accepts.
         """
         async with AsyncExitStack() as stack:
             found: dict[int, httpx.AsyncClient] = {}
@@ -115,36 +118,28 @@ class Application:
 
 @asynccontextmanager
 async def application(deployment: Deployment, *, workers: int) -> AsyncIterator[Application]:
-    """The application, once it answers. At the end it is told to end, and must do so in good order."""
+    """The application, once all workers have started. At the end it is told to end, and must do so in good order."""
     socket, log = deployment.directory / "chatbot.sock", deployment.directory / "chatbot.log"
     command = ["uvicorn", "chatbot.main:app", "--workers", str(workers), "--uds", str(socket)]
+    # Tests stop workers for a while, and tell them apart by their connections.
+    command += ["--timeout-worker-healthcheck", str(TIMEOUT_S), "--timeout-keep-alive", "600"]
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *command, env=deployment.environment, cwd=EXAMPLE, stdout=output, stderr=output
         )
     try:
-        running = Application(process, socket, log)
-        async with asyncio.timeout(TIMEOUT_S), running.caller() as caller:
-            while not await _answers(caller):
-                assert process.returncode is None, running.log
-                await asyncio.sleep(0.05)
+        running = Application(socket, log)
+        await running.started(workers)
         yield running
         process.terminate()
         async with asyncio.timeout(TIMEOUT_S):
             await process.wait()
-        assert running.log.count("Application shutdown complete") >= workers, running.log
+        assert running.log.count("Application shutdown complete") == workers, running.log
         assert "Traceback" not in running.log, running.log
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-async def _answers(caller: httpx.AsyncClient) -> bool:
-    try:
-        return (await caller.get("/health")).is_success
-    except httpx.ConnectError:
-        return False
 
 
 async def tool_answer(caller: httpx.AsyncClient, tool: str, arguments: str = "{}") -> Json:

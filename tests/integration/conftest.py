@@ -41,7 +41,7 @@ async def proxy_socket(engine: str, tmp_path: Path) -> AsyncIterator[Path]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, directory: Path) -> Iterator[str]:
-    """An empty database. Where one kind will do: ``@pytest.mark.parametrize("database_url", [kind], indirect=True)``."""
+    """An empty database of each kind; of one where a test is parametrized with it, ``indirect``."""
     if request.param == "sqlite":
         yield f"sqlite:///{directory}/chatbot.db"
     else:

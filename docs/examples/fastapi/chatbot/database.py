@@ -1,12 +1,13 @@
 """The application's own tables, in the database that the service has its tables in as well."""
 
 import enum
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime
 
 from sqlalchemy import ForeignKey, func, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DATABASE_URL = os.environ.get("DATABASE_URL", "sqlite:///chatbot.db")
@@ -49,13 +50,14 @@ class Message(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-def create_engine() -> AsyncEngine:
-    """The application's connections."""
-    url = make_url(DATABASE_URL)
-    return create_async_engine(url.set(drivername=_DRIVERS[url.get_backend_name()]))
+def hashed(token: str) -> str:
+    """What is stored of a token. It is random and long, so a plain hash will do."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
-sessions = async_sessionmaker(create_engine(), expire_on_commit=False)
+_url = make_url(DATABASE_URL)
+engine = create_async_engine(_url.set(drivername=_DRIVERS[_url.get_backend_name()]))
+sessions = async_sessionmaker(engine, expire_on_commit=False)
 
 
 async def get_db() -> AsyncIterator[AsyncSession]:

@@ -1,6 +1,5 @@
 """What a route is given: the session, the service, and who calls."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -10,17 +9,12 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chatbot.database import Role, User, get_db
+from chatbot.database import Role, User, get_db, hashed
 from doogie_client import DoogieError
 from doogie_client.service import MCPConfigService, NameTaken
 
 Db = Annotated[AsyncSession, Depends(get_db)]
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
-
-
-def hashed(token: str) -> str:
-    """What is stored of a token. It is random and long, so a plain hash will do."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 async def get_current_user(db: Db, credentials: Credentials) -> User:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from chatbot.database import DATABASE_URL
+from chatbot.database import DATABASE_URL, engine
 from chatbot.routes import chat, mcp, tools
 from doogie_client.service import ServiceSettings
 from doogie_client.service.opening import open_service
@@ -17,6 +17,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
     """What lives as long as this worker process."""
     async with open_service(ServiceSettings(database_url=DATABASE_URL)) as service:
         yield {"mcp": service}
+    await engine.dispose()
 
 
 app = FastAPI(title="Chat backend", lifespan=lifespan)

@@ -3,7 +3,7 @@
 import asyncio
 
 from alembic import context
-from chatbot.database import Base, create_engine
+from chatbot.database import Base, engine
 from sqlalchemy import Connection
 
 
@@ -21,7 +21,6 @@ def run(connection: Connection) -> None:
 
 async def main() -> None:
     """Connect as the application does."""
-    engine = create_engine()
     async with engine.connect() as connection:
         await connection.run_sync(run)
         await connection.commit()

@@ -1,4 +1,4 @@
-"""A synchronous caller: FastAPI runs these routes in threads of its loop, from where ``from_thread`` leads back to it."""
+"""A synchronous caller: FastAPI runs these routes in threads, from where ``from_thread`` leads back to its loop."""
 
 from anyio import from_thread
 from fastapi import APIRouter
