@@ -38,7 +38,7 @@ class Deployment:
         key_file.write_text(secrets.token_hex(32))
         key_file.chmod(0o600)
         environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(EXAMPLE),
             "PYTHONWARNINGS": "error",
             "TMPDIR": str(directory),  # where run_dir comes to be
@@ -54,11 +54,17 @@ class Deployment:
 
     async def run(self, *args: str) -> str:
         """Run Python in the application's environment; what it prints, without the newline."""
+        return await self._run(sys.executable, *args, cwd=EXAMPLE)
+
+    async def shell(self, script: str) -> str:
+        """Run a script in the application's directory; what it prints, as above."""
+        return await self._run("bash", "-euc", script, cwd=self.directory)
+
+    async def _run(self, *command: str, cwd: Path) -> str:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *args,
+            *command,
             env=self.environment,
-            cwd=EXAMPLE,
+            cwd=cwd,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

@@ -141,6 +141,25 @@ async def check_what_is_refused(admin: httpx.AsyncClient) -> None:
         await made(admin, Call("DELETE", f"/configs/{config['id']}", 204))
 
 
+async def check_synchronous_routes(admin: httpx.AsyncClient) -> None:
+    """They give and call tools like the others."""
+    config = await made(admin, Call("POST", "/configs", 200, scripted("sync")))
+    await made(admin, Call("POST", f"/configs/{config['id']}/start", 200))
+    tools = {tool["function"]["name"]: tool for tool in (await admin.get("/tools")).json()}
+    assert tools["sync__where"]["type"] == "function"
+    assert tools["sync__where"]["function"]["description"] == "does where"
+    calls = [
+        {"id": f"call_{text}", "function": {"name": "sync__text", "arguments": json.dumps({"text": text})}}
+        for text in ("one", "two")
+    ]
+    messages = (await admin.post("/tool-calls", json=calls)).json()
+    assert [(said["role"], said["tool_call_id"], said["content"]) for said in messages] == [
+        ("tool", "call_one", '{"result": "one"}'),
+        ("tool", "call_two", '{"result": "two"}'),
+    ]
+    await made(admin, Call("DELETE", f"/configs/{config['id']}", 204))
+
+
 @on_sqlite
 async def test_every_old_route_answers_as_it_did(deployment: Deployment) -> None:
     async with (
@@ -151,27 +170,9 @@ async def test_every_old_route_answers_as_it_did(deployment: Deployment) -> None
     ):
         await check_every_old_route(Callers(admin, admin, user, nobody))
         await check_what_is_refused(admin)
+        await check_synchronous_routes(admin)
         assert (await admin.get("/mcp/configs")).json() == []
     assert SECRET not in app.log
-
-
-@on_sqlite
-async def test_a_synchronous_route_gives_and_calls_tools(deployment: Deployment) -> None:
-    async with application(deployment, workers=1) as app, app.caller(deployment.admin) as admin:
-        config = await made(admin, Call("POST", "/configs", 200, scripted()))
-        await made(admin, Call("POST", f"/configs/{config['id']}/start", 200))
-        tools = {tool["function"]["name"]: tool for tool in (await admin.get("/tools")).json()}
-        assert tools["test__where"]["type"] == "function"
-        assert tools["test__where"]["function"]["description"] == "does where"
-        calls = [
-            {"id": f"call_{text}", "function": {"name": "test__text", "arguments": json.dumps({"text": text})}}
-            for text in ("one", "two")
-        ]
-        messages = (await admin.post("/tool-calls", json=calls)).json()
-        assert [(said["role"], said["tool_call_id"], said["content"]) for said in messages] == [
-            ("tool", "call_one", '{"result": "one"}'),
-            ("tool", "call_two", '{"result": "two"}'),
-        ]
 
 
 @on_postgresql

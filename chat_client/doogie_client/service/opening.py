@@ -41,6 +41,7 @@ async def open_service(
             call_timeout_s=settings.call_timeout_s,
             session_timeout_s=settings.session_timeout_s,
             concurrent_starts=settings.concurrent_starts,
+            renew_interval_s=settings.renew_interval_s,
         ) as service,
     ):
         starting = asyncio.create_task(service.start_all_enabled()) if start_enabled else None
@@ -61,5 +62,5 @@ async def open_store(settings: ServiceSettings) -> SqlConfigStore:
         return await SqlConfigStore.open(settings.database_url, key_file=settings.key_file)
     address = parse_url(settings.database_url)
     if address.get_backend_name() != "sqlite":
-        raise StoreMisconfigured("DOOGIE_CHAT_KEY_FILE is missing: what is stored in PostgreSQL is encrypted with it")
+        raise StoreMisconfigured("DOOGIE_CHAT_KEY_FILE is missing: `doogie-chat init` makes one")
     return await SqlConfigStore.open(settings.database_url, key_file=Path(f"{address.database}.key"), create_key=True)

@@ -26,9 +26,9 @@ async def chat(question: UserMessage, user: CurrentUser, db: Db, mcp: Mcp) -> li
     messages = [ChatMessage(role="user", content=question.content)]
     for _ in range(MAX_TOOL_TURNS):
         messages.append(await model.generate(messages, openai_tools(tools)))
-        if not messages[-1].tool_calls:
+        if not (calls := messages[-1].tool_calls):
             break
-        messages += await asyncio.gather(*(execute(mcp, tools, call) for call in messages[-1].tool_calls))
+        messages += await asyncio.gather(*(execute(mcp, tools, call) for call in calls))
     db.add_all(Message(user_id=user.id, role=said.role, content=said.content) for said in messages[1:])
     await db.commit()
     return messages[1:]
