@@ -1,0 +1,1 @@
+"""The routes, all under ``/api/v1``."""
