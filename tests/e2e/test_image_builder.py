@@ -3,7 +3,10 @@
 import json
 import signal
 import subprocess
+import tarfile
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,45 @@ def test_a_package_that_would_run_code_to_be_installed_is_refused_until_that_is_
     allowed = doogie_images("build", "--allow-scripts", "uvx:docopt")
     assert "warning: code of the packages will run in the build container" in allowed.stderr
     assert "docopt has no program to run" in allowed.stderr  # it is installed, and is a library
+
+
+# --- images that others made ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def imported(name: str, **labels: str) -> Iterator[str]:
+    """An empty image with the builder's labels."""
+    changes = [word for key, value in labels.items() for word in ("--change", f"LABEL io.doogie.image.{key}='{value}'")]
+    with tempfile.TemporaryFile() as empty:
+        tarfile.open(fileobj=empty, mode="w").close()
+        empty.seek(0)
+        command = ["docker", "import", *changes, "-", name]
+        subprocess.run(command, env=ENVIRONMENT, stdin=empty, stdout=subprocess.DEVNULL, check=True)
+    try:
+        yield name
+    finally:
+        docker("image", "rm", "--force", name)
+
+
+def test_labels_that_the_builder_did_not_write_are_nobodys_image() -> None:
+    package = "uvx:mcp-server-time==1.0"
+    with (
+        imported("doogie-test/labels:1", package=package, request="{"),
+        imported("doogie-test/labels:2", package="nonsense", request="{}"),
+        imported("doogie-test/labels:3", package=package, request='{"package": {"runner": "uvx"}}'),
+        imported("doogie-test/labels:4", package=package),
+    ):
+        assert "doogie-test/labels" not in succeeded("list")
+
+
+def test_an_image_that_cannot_be_updated_does_not_keep_others_from_it() -> None:
+    first = json.loads(succeeded("build", "--json", "--no-smoke", "--memory", "253MiB", COW))
+    request = json.dumps({"package": {"runner": "uvx", "name": "mcp-server-time"}})
+    with imported("doogie-test/empty:1", package="uvx:mcp-server-time==1.0", request=request) as broken:
+        done = doogie_images("update", broken, first["image"])
+    assert done.exit_code == 1
+    assert f"{first['image']} is up to date" in done.stderr
+    assert f"doogie-images: {broken}: docker create failed" in done.stderr
 
 
 # --- from one version to the next -------------------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def update(
                     sys.stdout.write("---\n")
                 _show(built, as_json, write_catalogue)
             except ImagesError as exc:
-                failures.append(exc)
+                failures.append(ImagesError(f"{each.image.name}: {exc}", exc.detail))
 
     if wanted and (yes or _confirm(len(wanted))):
         _run(work)

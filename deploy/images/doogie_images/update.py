@@ -54,7 +54,7 @@ async def look(
         try:
             plans.append(await _plan(settings, progress, image, latest=latest))
         except ImagesError as exc:
-            failures.append(exc)
+            failures.append(ImagesError(f"{image.name}: {exc}", exc.detail))
     return plans, failures
 
 

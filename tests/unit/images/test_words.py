@@ -1,5 +1,9 @@
+import shlex
+
 import pytest
 
+from doogie_client.commands import Catalogue, CommandRefused, ServerCommand, translate
+from doogie_client.commands.translate import package_of
 from doogie_images.errors import NotWanted
 from doogie_images.words import read
 
@@ -28,6 +32,28 @@ def test_a_program_of_the_package_and_what_is_beside_it_are_kept() -> None:
 
 def test_variables_before_the_command_are_the_servers() -> None:
     assert read(["env API_KEY=secret npx -y pkg"]).env == {"API_KEY": "secret"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "npx -y @scope/pkg",
+        "npx -y @scope/pkg@1.2.3 --flag",
+        "npx -y -p @scope/pkg@1.2.3 -p other run-it",
+        "uvx pkg",
+        "uvx 'pkg[cli,extra]==1.2' --flag",
+        "uvx --with 'mcp<2' --from pkg run-it",
+    ],
+)
+def test_the_line_that_a_refused_command_asks_the_operator_for_builds_what_it_needs(line: str) -> None:
+    command = ServerCommand(command=line)
+    with pytest.raises(CommandRefused) as caught:
+        translate(command, Catalogue(()))
+    (fault,) = caught.value.faults
+    assert fault.ask is not None
+    program, verb, *words = shlex.split(fault.ask)
+    assert (program, verb) == ("doogie-images", "build")
+    assert read(words).package == package_of(command)
 
 
 @pytest.mark.parametrize(
