@@ -44,7 +44,8 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL, and wait for its end."""
-        self._process.kill()
+        if self._process.is_alive():  # who has ended has no number any more: it may be another's by now
+            self._process.kill()
         self._process.join(TIMEOUT_S)
 
     def join(self) -> None:

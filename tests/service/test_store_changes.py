@@ -123,6 +123,10 @@ async def test_news_of_this_process_need_not_wait_for_the_next_look_into_the_jou
         for number in range(3):
             created = await store.create(NewConfig(name=str(number), config=ANYTHING), "alice")
             assert await soon(told) == ConfigChanged(Change.CREATED, created.id)
+        many = (store.create(NewConfig(name=f"many {number}", config=ANYTHING), "alice") for number in range(30))
+        assert {created.id for created in await asyncio.gather(*many)} == {
+            (await soon(told)).config_id for _ in range(30)
+        }
 
 
 async def test_a_journal_that_was_cut_before_it_was_read_tells_so(

@@ -129,9 +129,9 @@ class PostgresPeers:
 
     async def close(self) -> None:
         """Disconnect; locks that are held are lost."""
+        self._closed = True
         if self._task is not None:
             await end(self._task)
-        self._closed = True
         while not self._requests.empty():
             request = self._requests.get_nowait()
             if isinstance(request, _Acquire) and not request.answer.done():

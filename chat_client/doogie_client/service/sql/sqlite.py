@@ -109,7 +109,7 @@ class SqlitePeers:
         self.feed.close()
         for name, on_lost in self._held.items():
             self._lock_files.release(name)
-            on_lost()
+            asyncio.get_running_loop().call_soon(on_lost)
         self._held.clear()
 
     async def tell(self, connection: AsyncConnection, news: ConfigChanged) -> None:
@@ -144,6 +144,7 @@ class SqlitePeers:
         reachable = True
         while True:
             await self.feed.wanted.wait()
+            self._wake.clear()  # before reading: what comes meanwhile may not be read any more
             try:
                 await self._read()
                 reachable = True
@@ -151,7 +152,6 @@ class SqlitePeers:
                 if reachable:
                     log.warning("journal_unreadable", error=str(exc))
                 reachable = False
-            self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
@@ -184,22 +184,30 @@ class LockFiles:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise StoreUnavailable(f"no lock can be made in {self._directory}: {exc.strerror}") from exc
+            raise self._unusable(exc) from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino != path.stat().st_ino:
-                raise FileNotFoundError  # noqa: TRY301 - another one now, as stat itself says of none
-        except (BlockingIOError, FileNotFoundError):  # its holder removes it: it was let go of just now, or is held
+            # Its holder removes it: what was locked may be nobody's file any more, and another one be there instead.
+            locked = os.fstat(descriptor).st_ino == path.stat().st_ino
+        except (BlockingIOError, FileNotFoundError):
+            locked = False
+        except OSError as exc:
             os.close(descriptor)
-            return False
-        self._held[name] = descriptor
-        return True
+            raise self._unusable(exc) from exc
+        if locked:
+            self._held[name] = descriptor
+        else:
+            os.close(descriptor)
+        return locked
 
     def release(self, name: str) -> None:
         """Unlock the file of a name and remove it."""
         descriptor = self._held.pop(name)
         self._path(name).unlink(missing_ok=True)  # before it is unlocked: afterwards it may be another's
         os.close(descriptor)
+
+    def _unusable(self, exc: OSError) -> StoreUnavailable:
+        return StoreUnavailable(f"no lock can be made in {self._directory}: {exc.strerror}")
 
     def _path(self, name: str) -> Path:
         return self._directory / hashlib.sha256(name.encode()).hexdigest()[:32]
