@@ -56,14 +56,17 @@ def names() -> dict[str, str]:
 
 
 @contextmanager
-def engine_as_it_was() -> Iterator[None]:
-    """After the block, the builder's names are those of before, each for the image it was for."""
+def engine_as_it_was(*repositories: str) -> Iterator[None]:
+    """After the block, names that begin like these are those of before, each for the image it was for.
+
+    No others are touched: what else is built on this engine meanwhile, finished or not, is not the test's.
+    """
     before = names()
     try:
         yield
     finally:
         for name, image in names().items():
-            if before.get(name) == image:
+            if before.get(name) == image or not name.startswith(repositories):
                 continue
             docker("image", "rm", name)
             if name in before:

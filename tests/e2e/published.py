@@ -109,6 +109,9 @@ async def query(session: McpSession, _: Surroundings) -> None:
     assert "Erpel" in text_of(await session.call_tool("read_query", {"query": "SELECT name FROM ducks"}))
 
 
+REPOSITORIES = ("doogie/npx/modelcontextprotocol/server-", "doogie/uvx/mcp-server-")
+"""How their images' names begin."""
+
 SERVERS = [
     Published(
         "memory",

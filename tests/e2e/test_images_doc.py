@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.builder import DOOGIE_IMAGES, ENVIRONMENT, ROOT, engine_as_it_was
+from tests.e2e.published import REPOSITORIES
 
 BLOCKS = [
     (script, int(code or 0))
@@ -24,7 +25,7 @@ def checkout(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     directory = tmp_path_factory.mktemp("checkout")
     for name in ("contract", "chat_client", "deploy", "docs", ".env"):
         (directory / name).symlink_to(ROOT / name)
-    with engine_as_it_was():
+    with engine_as_it_was(*REPOSITORIES):
         yield directory
 
 

@@ -18,7 +18,7 @@ from doogie_client.commands.catalogue import Catalogue
 from doogie_client.commands.command import ServerCommand
 from doogie_client.commands.translate import translate
 from tests.e2e.builder import engine_as_it_was, run_builder
-from tests.e2e.published import SERVERS, Published, Surroundings
+from tests.e2e.published import REPOSITORIES, SERVERS, Published, Surroundings
 from tests.support.harness import TOKEN, Json, docker, inspect, policy_document, proxy_under_test
 
 AT_ONCE = 3
@@ -77,7 +77,7 @@ def printed(surroundings: Surroundings) -> Iterator[dict[str, "Future[str]"]]:
             raise AssertionError(f"{server.line} is not built:\n{done.stderr}")
         return done.stdout
 
-    with engine_as_it_was(), ThreadPoolExecutor(AT_ONCE) as threads:
+    with engine_as_it_was(*REPOSITORIES), ThreadPoolExecutor(AT_ONCE) as threads:
         yield {server.name: threads.submit(build, server) for server in SERVERS}
 
 
