@@ -113,9 +113,8 @@ async def test_the_snippets_in_python_run(
                 await running
         with caplog.at_level("INFO"):
             structlog.get_logger("doogie_client").info("tool_called", server="time")
-    assert [
-        (one.name, one.message, one.__dict__["server"]) for one in caplog.records if one.name == "doogie_client"
-    ] == [("doogie_client", "tool_called", "time")]
+    (logged,) = [one for one in caplog.records if one.name == "doogie_client"]
+    assert (logged.message, logged.__dict__["server"]) == ("tool_called", "time")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -29,6 +29,7 @@ The way of a start, a stop, an edit:
 
 renewal     keeps servers that nobody calls from being ended by the proxy's lease, while the service is there
 
+opening     ``open_service``: all of it from settings, for the start of an application
 store       ``ConfigStore``, what this needs of a database; ``sql`` is the one that is shipped
 records     configurations and what is told about their servers
 errors      what is raised, beside the errors of the store, the proxy and the translation
@@ -51,6 +52,7 @@ from doogie_client.service.errors import (
     StopFailed,
     UnknownTool,
 )
+from doogie_client.service.opening import open_service
 from doogie_client.service.records import (
     ConfigRecord,
     ConfigStatus,
@@ -106,5 +108,6 @@ __all__ = [
     "VersionConflict",
     "anthropic_tools",
     "find_tool",
+    "open_service",
     "openai_tools",
 ]

@@ -8,8 +8,7 @@ from fastapi import FastAPI
 
 from chatbot.database import DATABASE_URL, engine
 from chatbot.routes import chat, mcp, tools
-from doogie_client.service import ServiceSettings
-from doogie_client.service.opening import open_service
+from doogie_client.service import ServiceSettings, open_service
 
 
 @asynccontextmanager
