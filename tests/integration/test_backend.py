@@ -212,7 +212,7 @@ async def test_every_worker_calls_the_same_container_also_when_one_is_killed_and
             idle = await made(caller, Call("POST", "/configs", 200, scripted("idle")))
     assert SECRET not in app.log
 
-    async with application(deployment, workers=4) as app, app.callers(4, deployment.admin) as workers:
+    async with application(deployment, workers=2) as app, app.callers(2, deployment.admin) as workers:
         for caller in workers.values():
             await until_status(caller, idle["id"], "running")
         where = {json.dumps(await tool_answer(caller, "test__where")) for caller in workers.values()}

@@ -3,8 +3,9 @@
 import asyncio
 
 from alembic import context
-from chatbot.database import Base, engine
 from sqlalchemy import Connection
+
+from chatbot.database import Base, engine
 
 
 def not_the_services(name: str | None, kind: str, _parents: object) -> bool:
