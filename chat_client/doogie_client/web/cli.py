@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from doogie_client.commands.errors import CatalogueError
 from doogie_client.errors import DoogieError
+from doogie_client.service.opening import open_store
 from doogie_client.service.sql.store import SqlConfigStore
 from doogie_client.web import log, users
 from doogie_client.web.listen import ListenError
 from doogie_client.web.provision import provision
-from doogie_client.web.serve import open_store
 from doogie_client.web.serve import serve as serve_app
 from doogie_client.web.settings import PREFIX, TcpListener, WebSettings
 

@@ -6,7 +6,6 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -14,16 +13,14 @@ from aiohttp import web
 from doogie_client.client import ProxyClient
 from doogie_client.commands.catalogue import Catalogue
 from doogie_client.errors import DoogieError
+from doogie_client.service.opening import open_store
 from doogie_client.service.service import MCPConfigService
-from doogie_client.service.sql import SqlConfigStore
-from doogie_client.service.sql.database import parse_url
-from doogie_client.service.store import StoreMisconfigured
 from doogie_client.web.api import Backend, Limits
 from doogie_client.web.app import make_app
 from doogie_client.web.bodies import BodyLimits
 from doogie_client.web.connection import Connection
 from doogie_client.web.listen import bind, url_of
-from doogie_client.web.settings import PREFIX, WebSettings
+from doogie_client.web.settings import WebSettings
 from doogie_client.web.users import UsersFile, UsersFileError
 from doogie_client.web.workers import EXIT_CANNOT_START, supervise
 
@@ -70,17 +67,6 @@ async def opened(settings: WebSettings, catalogue: Catalogue) -> AsyncIterator[B
         ) as service,
     ):
         yield Backend(service, store, proxy, catalogue)
-
-
-async def open_store(settings: WebSettings) -> SqlConfigStore:
-    """The store that the settings name. Raises ``StoreError``."""
-    if settings.key_file is not None:
-        return await SqlConfigStore.open(settings.database_url, key_file=settings.key_file)
-    address = parse_url(settings.database_url)
-    if address.get_backend_name() != "sqlite":
-        raise StoreMisconfigured(f"{PREFIX}KEY_FILE is missing: `doogie-chat init` makes one")
-    beside = Path(f"{address.database}.key")
-    return await SqlConfigStore.open(settings.database_url, key_file=beside, create_key=True)
 
 
 def _catalogue(settings: WebSettings) -> Catalogue:
