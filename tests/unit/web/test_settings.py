@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 import doogie_client.web
+from doogie_client.service import opening
 from doogie_client.service.settings import ServiceSettings
 from doogie_client.web.settings import PREFIX, TcpListener, UnixListener, WebSettings, parse_listener
 
@@ -100,7 +101,8 @@ def test_what_is_not_valid_is_refused(monkeypatch: pytest.MonkeyPatch, name: str
 
 
 def test_every_setting_is_used() -> None:
-    sources = "".join(path.read_text(encoding="utf-8") for path in Path(doogie_client.web.__file__).parent.glob("*.py"))
+    files = [Path(opening.__file__), *Path(doogie_client.web.__file__).parent.glob("*.py")]
+    sources = "".join(path.read_text(encoding="utf-8") for path in files)
     properties = {"listen": "listeners", "allowed_hosts": "allowed_host_names"}
     used = set(re.findall(r"settings\.([a-z_]+)", sources))
     assert {properties.get(name, name) for name in WebSettings.model_fields} <= used
