@@ -53,8 +53,9 @@ def supervise(count: int, work: Callable[[int], int]) -> int:
         if received is None:
             continue
         if received.si_signo == signal.SIGCHLD:
-            for pid, status in _ended(workers):
-                workers.discard(pid)
+            ended = _ended(workers)
+            workers.difference_update(ended)  # all at once: a process that was waited for cannot be signalled any more
+            for pid, status in ended.items():
                 if status == EXIT_CANNOT_START:
                     ending, code = True, EXIT_CANNOT_START
                     _signal_all(workers, signal.SIGTERM)
@@ -89,13 +90,13 @@ def _fork(work: Callable[[int], int], alive: int, hold: int) -> int:
     os._exit(code)
 
 
-def _ended(workers: set[int]) -> list[tuple[int, int]]:
+def _ended(workers: set[int]) -> dict[int, int]:
     """Those that are dead, with their exit codes; minus the signal's number for those that were killed."""
-    ended = []
+    ended = {}
     for pid in workers:
         reaped, status = os.waitpid(pid, os.WNOHANG)
         if reaped:
-            ended.append((pid, os.waitstatus_to_exitcode(status)))
+            ended[pid] = os.waitstatus_to_exitcode(status)
     return ended
 
 

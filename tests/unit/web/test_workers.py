@@ -26,6 +26,10 @@ def work(alive):
     (directory / f"{os.getpid()}.started").touch()
     if behaviour == "cannot start" and len(list(directory.glob("*.started"))) == 3:
         return workers.EXIT_CANNOT_START
+    if behaviour == "none can start":
+        while len(list(directory.glob("*.started"))) < 3:
+            pass
+        return workers.EXIT_CANNOT_START
     if behaviour == "raises":
         raise RuntimeError("a defect")
     while True:
@@ -99,8 +103,9 @@ def test_a_hangup_reaches_every_worker(tmp_path: Path) -> None:
         assert running.process.poll() is None
 
 
-def test_a_worker_that_cannot_start_ends_all(tmp_path: Path) -> None:
-    with supervised(tmp_path, "cannot start") as running:
+@pytest.mark.parametrize("behaviour", ["cannot start", "none can start"])
+def test_a_worker_that_cannot_start_ends_all(tmp_path: Path, behaviour: str) -> None:
+    with supervised(tmp_path, behaviour) as running:
         assert running.process.wait(20) == 3
         assert running.marked("told") < running.marked("started")
 
