@@ -34,7 +34,7 @@ That was a server from PyPI, in a container without network, privileges or a wri
 endef
 export NEXT_STEPS
 
-.PHONY: help demo down images test test-newest pytest pytest-chat pytest-others check many kill-test fuzz mutate bench venv lock audit-surface \
+.PHONY: help demo down images test test-newest pytest check many kill-test fuzz mutate bench venv lock audit-surface \
 	redteam-table
 
 help: ## list the targets
@@ -66,20 +66,7 @@ test-newest: ## run every test on the newest engine instead of this machine's; n
 
 pytest: venv images
 	docker compose --env-file .env --file tests/images/compose.yaml build
-ifdef PYTEST
 	.venv/bin/pytest $(PYTEST)
-else
-	@echo "running the tests in two halves side by side; each is printed when it is done (ten minutes or so)"
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target pytest-chat pytest-others
-endif
-
-chat_tests := tests/service tests/web tests/unit
-
-pytest-chat:
-	.venv/bin/pytest $(chat_tests)
-
-pytest-others:
-	.venv/bin/pytest tests $(addprefix --ignore=,$(chat_tests))
 
 many: venv images ## run 200 servers at once (N=… others) and print what the proxy holds before, meanwhile and afterwards
 	DOOGIE_TEST_SERVERS=$(or $(N),200) .venv/bin/pytest -s tests/engine/test_many.py
